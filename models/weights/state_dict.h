@@ -1,0 +1,52 @@
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include <torch/nn/module.h>
+#include <torch/types.h>
+
+namespace zoo {
+
+/// Named tensors of a file or a module, in order, with the text metadata of a safetensors file.
+struct StateDict {
+  std::vector<std::pair<std::string, torch::Tensor>> tensors;
+  std::map<std::string, std::string> metadata;
+  std::string source;  ///< file or folder they came from, for messages
+
+  const torch::Tensor* find(const std::string& name) const;
+  bool contains_prefix(const std::string& prefix) const;
+};
+
+/// Reads a weight file as distributed: `.safetensors`, PyTorch `.pth/.ckpt/.pt` (zip or legacy), a sharded
+/// `*.index.json`, or a folder that holds one of them. Recognised by content. Tensors are views of the mapped file
+/// where the layout allows. Throws Error naming the file and what is wrong with it; TorchScript is refused as such.
+StateDict load_state_dict(const std::string& path);
+
+/// All parameters and buffers of a module under their registered names (no copies).
+StateDict module_state(const torch::nn::Module& module);
+
+/// Writes safetensors (AtomicFile; contiguous copies where needed; tensors stay in dtype). Equal to what the
+/// reference library writes: largest dtype first, then by name, header padded to 8 bytes.
+void save_safetensors(const std::string& path, const StateDict& state);
+
+/// Writes a zip that Python's `torch.load(weights_only=True)` reads: an OrderedDict of contiguous tensors.
+void save_pth(const std::string& path, const StateDict& state);
+
+/// What does not fit when tensors meet a module.
+struct FitReport {
+  std::vector<std::string> missing, extra, misshapen;  ///< "NAME [2, 3]"; misshapen: "NAME [2, 3], expected [2, 4]"
+  bool fits() const { return missing.empty() && extra.empty() && misshapen.empty(); }
+  /// `FILE: 187 missing, 1 extra, 0 misshapen tensors (first missing: NAME [shape]; first extra: NAME [shape])`.
+  std::string message(const std::string& source) const;
+};
+
+/// Copies tensors into the module's parameters and buffers of the same names (dtypes converted to the module's);
+/// `num_batches_tracked` may be absent or extra, and names that begin with one of `ignored` may be extra. Copies
+/// what fits in any case; the report says what did not.
+FitReport assign(torch::nn::Module& module, const StateDict& state, const std::vector<std::string>& ignored = {});
+
+/// Throws Error with the report's message unless everything fits or `partial` is true (then a warning).
+void require_fit(const FitReport& report, const std::string& source, bool partial);
+
+}  // namespace zoo

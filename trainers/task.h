@@ -1,0 +1,65 @@
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <opencv2/core.hpp>
+#include <torch/nn/module.h>
+#include <torch/types.h>
+
+#include "core/options.h"
+#include "datasets/batch.h"
+#include "models/export/trace.h"
+#include "models/loss_terms.h"
+#include "trainers/options.h"
+
+namespace zoo {
+
+/// Parameters that share a step size and a weight decay.
+struct ParameterGroup {
+  std::string name;
+  std::vector<std::pair<std::string, torch::Tensor>> parameters;  ///< by registered name, in the module's order
+  double lr = 0;
+  double weight_decay = 0;
+};
+
+/// A picture to look at: predictions drawn on a validation image.
+struct Preview {
+  std::string name;  ///< file name without ending
+  cv::Mat rgb;
+};
+
+/// One kind of work: how a batch becomes a loss, and a data set a score. The trainer knows nothing else of a model.
+class Task {
+ public:
+  virtual ~Task() = default;
+
+  virtual torch::nn::Module& module() = 0;
+  virtual std::shared_ptr<torch::nn::Module> shared_module() = 0;
+  /// Trainable parameters by step size. Names that match a pattern of trainer.freeze are taken out by the trainer.
+  virtual std::vector<ParameterGroup> parameter_groups(const OptimizerOptions& options) = 0;
+
+  /// Opens the training data; the source lives as long as the task.
+  virtual BatchSource& training_batches() = 0;
+  /// Module in train mode, gradients on, autocast as configured around the call. Losses themselves are fp32.
+  virtual LossTerms loss(const Batch& batch, torch::Device device) = 0;
+
+  /// Scores the validation data; module in eval mode, gradients off. The document is what `--json` prints under
+  /// "metrics": null where a figure does not exist. `progress(done, all)` is called after each batch.
+  virtual Json evaluate(torch::Device device, const std::function<void(int64_t, int64_t)>& progress) = 0;
+  /// The metric that picks the best weights, "AP"; larger is better, or less with a leading '-'.
+  virtual std::string best_metric() const = 0;
+  /// Drawn predictions on the first validation samples (eval mode, gradients off).
+  virtual std::vector<Preview> previews(int64_t count, torch::Device device) = 0;
+
+  /// The exported signature.
+  virtual TraceSpec trace_spec() = 0;
+  /// `zoo.categories`, `zoo.preprocessing`: what a weight file says beside the configuration.
+  virtual std::map<std::string, std::string> weight_metadata() const = 0;
+  /// Names and shapes of a batch's tensors, for --dry-run.
+  virtual std::vector<std::pair<std::string, std::string>> describe(const Batch& batch) const = 0;
+};
+
+}  // namespace zoo
