@@ -10,13 +10,12 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/text.h"
+#include "core/version.h"
 #include "models/runtime/cpu_features.h"
 
 namespace zoo {
 
 namespace {
-
-constexpr const char* kVersion = "0.1.0";
 
 /// -q and -v may stand anywhere before `--`: they are taken out before anything else is read.
 std::vector<std::string> take_verbosity(int argc, char** argv) {
@@ -81,7 +80,7 @@ void check_unknown_flags(const CLI::App& app) {
 }
 
 void print_version() {
-  print_text(format("zoo %s\ntorch %s\ncpu %s\n", kVersion, TORCH_VERSION, cpu_features().c_str()));
+  print_text(format("zoo %s\ntorch %s\ncpu %s\n", kZooVersion, TORCH_VERSION, cpu_features().c_str()));
 }
 
 int run_command(const std::vector<std::string>& arguments) {

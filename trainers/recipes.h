@@ -13,6 +13,12 @@ namespace zoo {
 /// What a task is made for: which data it opens. Training opens both sets, evaluation the validation set.
 enum class Purpose { training, evaluation, inference };
 
+/// Weights in a published layout, and the text files (name, content) that stand beside them in a folder.
+struct PublishedWeights {
+  StateDict state;
+  std::vector<std::pair<std::string, std::string>> files;
+};
+
 /// A row of the one table that says which models exist: a named configuration of a model and of the task that drives it.
 struct Recipe {
   std::string name;         ///< "detr-resnet50"
@@ -30,16 +36,24 @@ struct Recipe {
   std::function<std::unique_ptr<Task>(Json& config, Purpose purpose, const StateDict* weights)> make;
   /// Whether tensors with these names belong to a model of this recipe's family; null where it reads no foreign weights.
   std::function<bool(const StateDict& weights)> recognises;
-  /// Layouts that `zoo export --layout` writes, beside `zoo`.
-  std::vector<std::string> layouts;
+  /// Own tensors under the names of a published layout; throws UsageError for a layout that the family does not have.
+  std::function<PublishedWeights(const Json& config, const StateDict& state, const std::string& layout)> publish;
 };
 
 /// Every recipe, in the order to show.
 const std::vector<Recipe>& recipes();
 /// By name or alias. Throws UsageError naming the nearest.
 const Recipe& find_recipe(const std::string& name);
-/// Names of models that are not trained here but that `zoo summary` and `zoo bench` know.
-std::vector<std::string> all_model_names();
+
+/// A network that `zoo summary` knows but that is not trained on its own.
+struct Architecture {
+  std::string name;
+  std::string description;
+  std::function<std::shared_ptr<torch::nn::Module>()> make;
+  std::function<void(torch::nn::Module&, const torch::Tensor& pixels)> forward;  ///< pixels [B,3,H,W]
+  int64_t size = 224;                                                            ///< of the published input
+};
+const std::vector<Architecture>& architectures();
 
 /// Sections that every recipe has, with their defaults; a recipe overlays them.
 Json base_config();

@@ -1,0 +1,100 @@
+#include "cli/command.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/text.h"
+#include "datasets/check.h"
+#include "datasets/draw.h"
+#include "datasets/image.h"
+#include "datasets/make.h"
+#include "datasets/spec.h"
+
+namespace zoo {
+
+namespace {
+
+struct DataFlags {
+  std::string spec, folder, output;
+  bool json = false;
+};
+
+int list_data(const DataFlags& flags) {
+  if (flags.json) {
+    Json kinds = Json::array();
+    for (const DataKind& kind : data_kinds()) {
+      kinds.push_back({{"name", kind.name}, {"embedded", kind.embedded}, {"task", kind.task},
+                       {"description", kind.description}, {"options", kind.options}});
+    }
+    print_json({{"command", "data list"}, {"data", kinds}});
+    return 0;
+  }
+  Table table({"SPEC", "task", "what it is", "options"});
+  for (const DataKind& kind : data_kinds()) {
+    table.add({kind.embedded ? kind.name : kind.name + ":PATH", kind.task, kind.description, join(kind.options, " ")});
+  }
+  print_text(table.str());
+  return 0;
+}
+
+int check_data(const DataFlags& flags) {
+  const CheckReport report = check_detection(parse_data_spec(flags.spec));
+  if (flags.json) {
+    print_json(report.to_json());
+  } else {
+    print_text(report.str());
+  }
+  const auto fatal = report.fatal_count();
+  if (fatal > 0) {
+    throw Error(format("%lld findings would stop or spoil a run (%s)", static_cast<long long>(fatal), flags.spec.c_str()));
+  }
+  return 0;
+}
+
+int make_data(const DataFlags& flags) {
+  const DataSpec spec = parse_data_spec(flags.spec);
+  make_detection(spec, flags.folder);
+  print_text("wrote " + flags.folder + ", read it by coco:" + flags.folder + "\n");
+  return 0;
+}
+
+int show_data(const DataFlags& flags) {
+  if (flags.output.empty()) throw UsageError("data show: expected --output FILE.png");
+  const auto dataset = open_detection_dataset(parse_data_spec(flags.spec), "val");
+  write_image(flags.output, show_grid(*dataset));
+  print_text("wrote " + flags.output + "\n");
+  return 0;
+}
+
+CLI::App* add_verb(CLI::App& app, const std::string& name, const std::string& help, DataFlags& flags) {
+  CLI::App* verb = app.add_subcommand(name, help);
+  verb->allow_extras();
+  verb->add_option("SPEC", flags.spec, "Data: an embedded set, or KIND:PATH[,key=value]")->type_name("");
+  return verb;
+}
+
+}  // namespace
+
+Command data_command(CLI::App& parent) {
+  CLI::App* app = parent.add_subcommand("data", "List, make, check and show data");
+  auto flags = std::make_shared<DataFlags>();
+  CLI::App* list = app->add_subcommand("list", "Kinds of data that zoo reads");
+  list->allow_extras();
+  list->add_flag("--json", flags->json, "Print one JSON document");
+  CLI::App* make = add_verb(*app, "make", "Write an embedded set as files", *flags);
+  make->add_option("DIR", flags->folder, "Folder to write")->type_name("");
+  CLI::App* check = add_verb(*app, "check", "Find what would stop or spoil a run", *flags);
+  check->add_flag("--json", flags->json, "Print one JSON document");
+  CLI::App* show = add_verb(*app, "show", "Draw samples with their labels", *flags);
+  add_text(*show, "--output", flags->output, "FILE.png", "Picture to write");
+  return {app, [=] {
+            if (list->parsed()) return list_data(*flags);
+            if (!make->parsed() && !check->parsed() && !show->parsed()) {
+              throw UsageError("data: expected list, make, check or show");
+            }
+            if (flags->spec.empty()) throw UsageError("data: expected a SPEC, for example shapes or coco:PATH");
+            if (make->parsed() && flags->folder.empty()) throw UsageError("data make: expected SPEC DIR");
+            if (make->parsed()) return make_data(*flags);
+            return check->parsed() ? check_data(*flags) : show_data(*flags);
+          }};
+}
+
+}  // namespace zoo

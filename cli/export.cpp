@@ -1,0 +1,110 @@
+#include <torch/version.h>
+
+#include "cli/command.h"
+#include "cli/setup.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "core/text.h"
+#include "core/version.h"
+#include "models/export/torchscript.h"
+
+namespace zoo {
+
+namespace {
+
+struct ExportFlags {
+  std::string weights, model, output, layout;
+  bool json = false;
+};
+
+/// What the extra file zoo.json of a TorchScript file says.
+std::string description(const LoadedModel& loaded) {
+  const auto metadata = loaded.task->weight_metadata();
+  const TraceSpec spec = loaded.task->trace_spec();
+  Json document = {{"recipe", loaded.recipe->name},
+                   {"config", loaded.config},
+                   {"inputs", spec.inputs},
+                   {"outputs", spec.outputs},
+                   {"zoo", kZooVersion},
+                   {"torch", TORCH_VERSION}};
+  for (const auto& [key, text] : metadata) document[key.substr(key.find('.') + 1)] = Json::parse(text);
+  return dump_json(document);
+}
+
+StateDict own_state(const LoadedModel& loaded) {
+  StateDict state = module_state(loaded.task->module());
+  state.metadata = loaded.task->weight_metadata();
+  state.metadata["zoo.config"] = loaded.config.dump();
+  return state;
+}
+
+/// Tensors in a published layout, and the files that stand beside them in a folder.
+PublishedWeights in_layout(const LoadedModel& loaded, const std::string& layout) {
+  if (layout == "zoo") return {own_state(loaded), {}};
+  if (!loaded.recipe->publish) throw UsageError("--layout: " + loaded.recipe->name + " has no layout but zoo");
+  return loaded.recipe->publish(loaded.config, own_state(loaded), layout);
+}
+
+/// A published layout needs a published name: --layout is checked against the recipe's own list before weights are read.
+void check_layout(const std::string& layout) {
+  require_choice("--layout", layout, {"zoo", "original", "hf", "hf-timm", "insightface", "diffusers"});
+}
+
+int export_weights(const ExportFlags& flags, const ConfigFlags& configuration) {
+  if (flags.output.empty()) {
+    throw UsageError("no output: expected --output FILE.pt (TorchScript), FILE.safetensors, FILE.pth or a folder");
+  }
+  const bool torchscript = ends_with(flags.output, ".pt");
+  if (torchscript && !flags.layout.empty()) throw UsageError("--layout is for weights, not for TorchScript (.pt)");
+  const std::string layout = flags.layout.empty() ? "zoo" : flags.layout;
+  check_layout(layout);
+  std::vector<Edit> edits = configuration.edits();
+  edits.push_back({"trainer.device", "cpu", "export"});
+  edits.push_back({"trainer.precision", "fp32", "export"});
+  const LoadedModel loaded = load_model(flags.weights, flags.model, Purpose::inference, configuration.config_file(), edits);
+  make_folders(parent_folder(flags.output));
+  Json document = {{"command", "export"}, {"model", loaded.recipe->name}, {"data", nullptr}, {"output", flags.output}};
+  if (torchscript) {
+    const TraceSpec spec = loaded.task->trace_spec();
+    document["metrics"] = {{"max_difference", export_torchscript(spec, flags.output, description(loaded))},
+                           {"checked_variants", spec.variants}};
+  } else {
+    const PublishedWeights published = in_layout(loaded, layout);
+    const bool single_file = ends_with(flags.output, ".safetensors") || ends_with(flags.output, ".pth");
+    if (!single_file) make_folders(flags.output);
+    const std::string file = single_file ? flags.output : join_path(flags.output, "model.safetensors");
+    if (ends_with(file, ".pth")) {
+      save_pth(file, published.state);
+    } else {
+      save_safetensors(file, published.state);
+    }
+    for (const auto& [name, text] : published.files) {
+      if (!single_file) write_file(join_path(flags.output, name), text);
+    }
+    document["layout"] = layout;
+    document["metrics"] = {{"tensors", published.state.tensors.size()}};
+  }
+  if (flags.json) {
+    print_json(document);
+  } else {
+    print_text("wrote " + flags.output + "\n");
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command export_command(CLI::App& parent) {
+  CLI::App* app = parent.add_subcommand("export", "Write TorchScript, or weights in a published layout");
+  auto flags = std::make_shared<ExportFlags>();
+  add_text(*app, "--weights", flags->weights, "FILE|RUN", "Weights: a run, zoo's or published ones");
+  add_text(*app, "--model", flags->model, "NAME", "Recipe, needed for foreign weights only");
+  add_text(*app, "--output", flags->output, "FILE|DIR", "FILE.pt is TorchScript; FILE.safetensors, FILE.pth or a folder are weights");
+  add_text(*app, "--layout", flags->layout, "NAME", "zoo, original, hf, hf-timm: names of the tensors");
+  app->add_flag("--json", flags->json, "Print one JSON document");
+  auto configuration = std::make_shared<ConfigFlags>(*app, std::vector<std::string>{"--threads"});
+  return {app, [flags, configuration] { return export_weights(*flags, *configuration); }};
+}
+
+}  // namespace zoo

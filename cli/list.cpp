@@ -1,0 +1,88 @@
+#include "cli/command.h"
+#include "core/error.h"
+#include "core/text.h"
+#include "datasets/spec.h"
+#include "trainers/recipes.h"
+
+namespace zoo {
+
+namespace {
+
+/// A row of `zoo list`.
+struct Listed {
+  std::string name, detail, description;
+};
+using Lists = std::vector<std::pair<std::string, std::vector<Listed>>>;
+
+std::vector<Listed> listed_models() {
+  std::vector<Listed> rows;
+  for (const Recipe& recipe : recipes()) {
+    rows.push_back({recipe.name, recipe.alias.empty() ? recipe.task : recipe.task + ", alias " + recipe.alias,
+                    recipe.description});
+  }
+  for (const Architecture& architecture : architectures()) {
+    rows.push_back({architecture.name, "summary only", architecture.description});
+  }
+  return rows;
+}
+
+std::vector<Listed> listed_data() {
+  std::vector<Listed> rows;
+  for (const DataKind& kind : data_kinds()) {
+    rows.push_back({kind.embedded ? kind.name : kind.name + ":", kind.task, kind.description});
+  }
+  return rows;
+}
+
+Lists all_lists() {
+  return {{"models", listed_models()},
+          {"datasets", listed_data()},
+          {"losses", {{"detr", "detection", "set matching: cross-entropy, L1 and GIoU after every decoder layer"}}},
+          {"metrics", {{"AP", "detection", "COCO's twelve numbers: AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl"}}},
+          {"schedules",
+           {{"constant", "", "the step size stays"},
+            {"step", "", "times gamma every `step`"},
+            {"multistep", "", "times gamma at each of `milestones`"},
+            {"cosine", "", "half a cosine down to min_factor"},
+            {"onecycle", "", "up to the peak, then down to nothing"}}},
+          {"samplers", {}},
+          {"activations", {{"relu", "", "max(x, 0)"}, {"gelu", "", "x times the normal distribution function of x"}}}};
+}
+
+int list(const std::string& what, bool json) {
+  const Lists lists = all_lists();
+  std::vector<std::string> names;
+  for (const auto& item : lists) names.push_back(item.first);
+  if (!what.empty()) require_choice("zoo list", what, names);
+  Json document = {{"command", "list"}};
+  std::string text;
+  for (const auto& [name, rows] : lists) {
+    if (!what.empty() && name != what) continue;
+    document[name] = Json::array();
+    Table table({name, "", ""});
+    for (const Listed& row : rows) {
+      document[name].push_back({{"name", row.name}, {"detail", row.detail}, {"description", row.description}});
+      table.add({row.name, row.detail, row.description});
+    }
+    if (!rows.empty()) text += (text.empty() ? "" : "\n") + table.str();
+  }
+  if (json) {
+    print_json(document);
+  } else {
+    print_text(text);
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command list_command(CLI::App& parent) {
+  CLI::App* app = parent.add_subcommand("list", "Models, datasets, losses, metrics, schedules, samplers, activations");
+  auto what = std::make_shared<std::string>();
+  auto json = std::make_shared<bool>(false);
+  app->add_option("WHAT", *what, "One of the lists; default: all")->type_name("");
+  app->add_flag("--json", *json, "Print one JSON document");
+  return {app, [what, json] { return list(*what, *json); }};
+}
+
+}  // namespace zoo
