@@ -27,23 +27,27 @@ const std::vector<KeyFlag>& key_flags() {
   return flags;
 }
 
-ConfigFlags::ConfigFlags(CLI::App& app, const std::vector<std::string>& flags) : app_(&app) {
-  for (const KeyFlag& flag : key_flags()) {
-    if (std::find(flags.begin(), flags.end(), flag.flag) == flags.end()) continue;
-    app.add_option(flag.flag, std::string(flag.help) + " (" + flag.key + ")")
-        ->type_name(flag.metavar)
-        ->take_all()
-        ->expected(1)
-        ->allow_extra_args(false)
-        ->group("Configuration");
-  }
-  add_text(app, "--config", config_file_, "FILE", "JSON document laid over the recipe")->group("Configuration");
-  app.add_option("--set", "Any key, for example trainer.clip_norm=0.1; may be given again")
-      ->type_name("KEY=VALUE")
+namespace {
+
+/// An option whose values stay with the parser, which knows their order among the others.
+void add_edit(CLI::App& app, const std::string& name, const std::string& metavar, const std::string& help) {
+  app.add_option(name, [](const CLI::results_t&) { return true; }, help)
+      ->type_name(metavar)
       ->take_all()
       ->expected(1)
       ->allow_extra_args(false)
       ->group("Configuration");
+}
+
+}  // namespace
+
+ConfigFlags::ConfigFlags(CLI::App& app, const std::vector<std::string>& flags) : app_(&app) {
+  for (const KeyFlag& flag : key_flags()) {
+    if (std::find(flags.begin(), flags.end(), flag.flag) == flags.end()) continue;
+    add_edit(app, flag.flag, flag.metavar, std::string(flag.help) + " (" + flag.key + ")");
+  }
+  add_text(app, "--config", config_file_, "FILE", "JSON document laid over the recipe")->group("Configuration");
+  add_edit(app, "--set", "KEY=VALUE", "Any key, for example trainer.clip_norm=0.1; may be given again");
 }
 
 std::vector<Edit> ConfigFlags::edits() const {

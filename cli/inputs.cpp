@@ -92,7 +92,7 @@ void read_video(const std::string& source, const std::string& name, const std::f
     }
     capture.open(static_cast<int>(index));
   } else {
-    MappedFile(source);  // names the reason where the file cannot be read at all
+    const MappedFile readable(source);  // names the reason where the file cannot be read at all
     capture.open(source);
   }
   if (!capture.isOpened()) throw Error(source + ": cannot be opened as a video");

@@ -176,7 +176,25 @@ const Recipe& find_recipe(const std::string& name) {
     names.push_back(recipe.name);
     if (!recipe.alias.empty()) names.push_back(recipe.alias);
   }
+  for (const Architecture& architecture : architectures()) names.push_back(architecture.name);
   throw UsageError("unknown model '" + name + "'" + did_you_mean(name, names) + " (known: " + join(names, ", ") + ")");
+}
+
+const std::vector<Architecture>& architectures() {
+  static const std::vector<Architecture> table = {
+      classifier<Vgg>("vgg16", "VGG-16, Simonyan and Zisserman 2014", [] { return Vgg(VggOptions()); }),
+      classifier<ResNetClassifier>("resnet50", "ResNet-50, He et al. 2015, stride in the 3x3",
+                                   [] { return ResNetClassifier(resnet50()); }),
+      classifier<ResNetClassifier>("resnet101", "ResNet-101", [] { return ResNetClassifier(resnet101()); }),
+  };
+  return table;
+}
+
+const Architecture* find_architecture(const std::string& name) {
+  for (const Architecture& architecture : architectures()) {
+    if (architecture.name == name) return &architecture;
+  }
+  return nullptr;
 }
 
 Json base_config() {

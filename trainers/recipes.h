@@ -54,6 +54,8 @@ struct Architecture {
   int64_t size = 224;                                                            ///< of the published input
 };
 const std::vector<Architecture>& architectures();
+/// By name; null where there is none.
+const Architecture* find_architecture(const std::string& name);
 
 /// Sections that every recipe has, with their defaults; a recipe overlays them.
 Json base_config();

@@ -57,6 +57,8 @@ class Task {
 
   /// The exported signature.
   virtual TraceSpec trace_spec() = 0;
+  /// Inputs of that signature of a batch size and (height, width), unpadded; for summaries and benchmarks.
+  virtual std::vector<torch::Tensor> example_inputs(int64_t batch_size, std::pair<int64_t, int64_t> size) const = 0;
   /// `zoo.categories`, `zoo.preprocessing`: what a weight file says beside the configuration.
   virtual std::map<std::string, std::string> weight_metadata() const = 0;
   /// Names and shapes of a batch's tensors, for --dry-run.

@@ -7,7 +7,7 @@
 #include "core/log.h"
 #include "core/text.h"
 #include "datasets/draw.h"
-#include "trainers/tasks/detection_data.h"
+#include "trainers/tasks/detection_predictions.h"
 
 namespace zoo {
 
@@ -21,33 +21,26 @@ std::string shape_text(const torch::Tensor& tensor) {
   return "[" + join(sizes, ", ") + "]";
 }
 
-CocoGroundTruth ground_truth(const DetectionDataset& dataset) {
-  CocoGroundTruth truth;
-  for (const Category& category : dataset.categories()) {
-    truth.category_ids.push_back(category.id);
-    truth.category_names.push_back(category.name);
-  }
-  for (int64_t i = 0; i < dataset.size(); ++i) {
-    const DetectionRecord& record = dataset.record(i);
-    truth.image_ids.push_back(record.image_id);
-    for (const ObjectAnnotation& object : record.objects) {
-      truth.objects.push_back({record.image_id, object.category_id, object.box, object.area, object.crowd});
-    }
-  }
-  return truth;
-}
-
 }  // namespace
+
+cv::Mat draw_found(const cv::Mat& rgb, const std::vector<Detection>& found, double threshold) {
+  std::vector<DrawnBox> boxes;
+  for (const Detection& one : found) {
+    if (one.score < threshold) continue;
+    boxes.push_back({one.box[0], one.box[1], one.box[2], one.box[3], one.category, one.score, one.category_id});
+  }
+  return draw_detections(rgb, boxes);
+}
 
 DetectionTask::DetectionTask(Json& config, Purpose purpose, const StateDict* weights, const MakeDetector& make)
     : data_(config.at("data").get<DataOptions>()),
-      transform_(config.at("transform").get<DetectionTransformOptions>()),
+      transform_(config.at("data").at("transform").get<DetectionTransformOptions>()),
       eval_(config.at("eval").get<DetectionEvalOptions>()),
       seed_(config.at("trainer").at("seed").get<uint64_t>()) {
   open_data(purpose);
   Json& num_classes = config.at("model").at("num_classes");
   if (weights != nullptr && weights->metadata.count("zoo.categories") > 0 && purpose != Purpose::training) {
-    map_ = CategoryMap::from_json(weights->metadata.at("zoo.categories"));
+    map_ = CategoryMap::from_json(weights->metadata.at("zoo.categories"), num_classes.get<int64_t>());
   } else if (training_ != nullptr) {
     map_ = CategoryMap(training_->categories(), num_classes.get<int64_t>());
   } else if (num_classes.get<int64_t>() == CategoryMap::published_coco().num_classes()) {
@@ -66,8 +59,7 @@ void DetectionTask::open_data(Purpose purpose) {
   if (purpose == Purpose::training) {
     std::tie(training_, validation_) = open_train_val(data_, seed_);
   } else if (purpose == Purpose::evaluation) {
-    validation_ = open_detection_dataset(parse_data_spec(data_.val.empty() ? data_.train : data_.val), "val");
-    validation_ = first_records(validation_, data_.max_images);
+    validation_ = open_validation(data_, seed_);
   }
 }
 
@@ -200,6 +192,12 @@ TraceSpec DetectionTask::trace_spec() {
   spec.inputs = {"pixel_values", "pixel_mask"};
   spec.outputs = {"logits", "boxes"};
   return spec;
+}
+
+std::vector<torch::Tensor> DetectionTask::example_inputs(int64_t batch_size,
+                                                         std::pair<int64_t, int64_t> size) const {
+  return {torch::randn({batch_size, 3, size.first, size.second}),
+          torch::ones({batch_size, size.first, size.second}, torch::kBool)};
 }
 
 std::map<std::string, std::string> DetectionTask::weight_metadata() const {

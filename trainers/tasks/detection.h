@@ -38,8 +38,13 @@ struct Detection {
 /// Section `eval` of detection recipes.
 struct DetectionEvalOptions {
   int64_t previews = 6;  ///< pictures drawn at each validation of a run
+
+  void validate() const { require_range("eval.previews", static_cast<double>(previews), 0, 1000); }
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DetectionEvalOptions, previews)
+
+/// A picture with the detections of at least `threshold` drawn.
+cv::Mat draw_found(const cv::Mat& rgb, const std::vector<Detection>& found, double threshold);
 
 /// Detection by any detector that gives a set of (class, box) per image: all queries are scored, no suppression.
 class DetectionTask : public Task {
@@ -56,6 +61,7 @@ class DetectionTask : public Task {
   std::string best_metric() const override { return "AP"; }
   std::vector<Preview> previews(int64_t count, torch::Device device) override;
   TraceSpec trace_spec() override;
+  std::vector<torch::Tensor> example_inputs(int64_t batch_size, std::pair<int64_t, int64_t> size) const override;
   std::map<std::string, std::string> weight_metadata() const override;
   std::vector<std::pair<std::string, std::string>> describe(const Batch& batch) const override;
 
