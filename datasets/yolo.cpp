@@ -30,7 +30,11 @@ using Yaml = std::map<std::string, YamlValue>;
 std::string unquoted(const std::string& text) {
   const std::string plain = trim(text);
   const bool quoted = plain.size() >= 2 && (plain[0] == '\'' || plain[0] == '"') && plain.back() == plain[0];
-  return quoted ? plain.substr(1, plain.size() - 2) : plain;
+  if (!quoted) return plain;
+  std::string inside = plain.substr(1, plain.size() - 2);
+  if (plain[0] != '\'') return inside;
+  for (size_t at = 0; (at = inside.find("''", at)) != std::string::npos; ++at) inside.erase(at, 1);
+  return inside;
 }
 
 std::string without_comment(const std::string& line) {
