@@ -1,0 +1,255 @@
+#include <algorithm>
+#include <cstring>
+#include <opencv2/imgproc.hpp>
+#include <utility>
+
+#include "core/error.h"
+#include "core/options.h"
+#include "core/text.h"
+#include "datasets/detection.h"
+
+namespace zoo {
+namespace {
+
+using Corners = std::array<float, 4>;  // x0, y0, x1, y1 in pixels
+
+struct Objects {
+  std::vector<Corners> boxes;
+  std::vector<int64_t> labels;
+};
+
+/// Shifts boxes into a window of that size, clips them to it, and drops those without width or height.
+void clip(const cv::Point& origin, const cv::Size& size, Objects& objects) {
+  const auto x = static_cast<float>(origin.x), y = static_cast<float>(origin.y);
+  const auto width = static_cast<float>(size.width), height = static_cast<float>(size.height);
+  size_t kept = 0;
+  for (size_t i = 0; i < objects.boxes.size(); ++i) {
+    const Corners& b = objects.boxes[i];
+    const Corners clipped = {std::clamp(b[0] - x, 0.f, width), std::clamp(b[1] - y, 0.f, height),
+                             std::clamp(b[2] - x, 0.f, width), std::clamp(b[3] - y, 0.f, height)};
+    if (!(clipped[2] > clipped[0] && clipped[3] > clipped[1])) continue;
+    objects.boxes[kept] = clipped;
+    objects.labels[kept++] = objects.labels[i];
+  }
+  objects.boxes.resize(kept);
+  objects.labels.resize(kept);
+}
+
+/// ConvertCocoPolysToMask of the reference: crowds out, corners, clipped to the image.
+Objects usable_objects(const DetectionRecord& record, const cv::Size& size) {
+  Objects objects;
+  for (const ObjectAnnotation& object : record.objects) {
+    if (object.crowd) continue;
+    const auto x = static_cast<float>(object.box[0]), y = static_cast<float>(object.box[1]);
+    objects.boxes.push_back(
+        {x, y, x + static_cast<float>(object.box[2]), y + static_cast<float>(object.box[3])});
+    objects.labels.push_back(object.category_id);
+  }
+  clip({0, 0}, size, objects);
+  return objects;
+}
+
+void flip_boxes(int width, std::vector<Corners>& boxes) {
+  const auto w = static_cast<float>(width);
+  for (Corners& b : boxes) b = {w - b[2], b[1], w - b[0], b[3]};
+}
+
+/// By the ratios of the sizes in whole pixels.
+void scale_boxes(const cv::Size& from, const cv::Size& to, std::vector<Corners>& boxes) {
+  const auto x = static_cast<float>(static_cast<double>(to.width) / from.width);
+  const auto y = static_cast<float>(static_cast<double>(to.height) / from.height);
+  for (Corners& b : boxes) b = {b[0] * x, b[1] * y, b[2] * x, b[3] * y};
+}
+
+cv::Size size_after(const cv::Size& size, int64_t short_side, int64_t max_size) {
+  const auto [height, width] = resized_size(size.height, size.width, short_side, max_size);
+  return {static_cast<int>(width), static_cast<int>(height)};
+}
+
+int64_t choose(const std::vector<int64_t>& values, RandomStream& rng) {
+  return values[static_cast<size_t>(rng.integer(0, static_cast<int64_t>(values.size()) - 1))];
+}
+
+/// Width and height independently uniform, then the place; a smaller picture bounds both ends.
+cv::Rect random_window(const cv::Size& size, const DetectionTransformOptions& options, RandomStream& rng) {
+  const auto side = [&](int64_t whole) {
+    return static_cast<int>(
+        rng.integer(std::min(options.crop_min, whole), std::min(whole, options.crop_max)));
+  };
+  cv::Rect window;
+  window.width = side(size.width);
+  window.height = side(size.height);
+  window.y = static_cast<int>(rng.integer(0, size.height - window.height));
+  window.x = static_cast<int>(rng.integer(0, size.width - window.width));
+  return window;
+}
+
+cv::Mat resized(const cv::Mat& image, const cv::Size& size) {
+  return resize_antialiased(image, size.height, size.width);
+}
+
+DetectionSample finish(cv::Mat image, Objects objects) {
+  DetectionSample sample;
+  const auto width = static_cast<float>(image.cols), height = static_cast<float>(image.rows);
+  for (const Corners& b : objects.boxes) {
+    sample.boxes.push_back({(b[0] + b[2]) / 2 / width, (b[1] + b[3]) / 2 / height, (b[2] - b[0]) / width,
+                            (b[3] - b[1]) / height});
+  }
+  sample.labels = std::move(objects.labels);
+  sample.image = std::move(image);
+  return sample;
+}
+
+DetectionSample identified(DetectionSample sample, const DetectionRecord& record, int64_t index,
+                           const cv::Size& original) {
+  sample.image_id = record.image_id;
+  sample.index = index;
+  sample.original_height = original.height;
+  sample.original_width = original.width;
+  sample.id = record.file_name;
+  return sample;
+}
+
+}  // namespace
+
+void DetectionTransformOptions::validate() const {
+  const auto require_sizes = [](const std::string& key, const std::vector<int64_t>& sizes) {
+    for (const int64_t size : sizes)
+      require_range("data.transform." + key, static_cast<double>(size), 1, 16384);
+  };
+  require_sizes("train_sizes", train_sizes);
+  require_sizes("crop_resize_sizes", crop_resize_sizes);
+  require_sizes("crop_min", {crop_min});
+  require_sizes("crop_max", {crop_max});
+  require_sizes("eval_size", {eval_size});
+  require_sizes("max_size", {max_size});
+  if (train_sizes.empty())
+    throw UsageError("data.transform.train_sizes is empty, expected at least one size");
+  require_range("data.transform.crop_max", static_cast<double>(crop_max), static_cast<double>(crop_min));
+  require_range("data.transform.flip", flip, 0, 1);
+  for (const auto* list : {&mean, &std}) {
+    const std::string key = std::string("data.transform.") + (list == &mean ? "mean" : "std");
+    if (list->size() != 3)
+      throw UsageError(format("%s has %zu values, expected 3", key.c_str(), list->size()));
+  }
+  for (const double value : std) require_positive("data.transform.std", value);
+}
+
+DetectionSample training_sample(const DetectionDataset& dataset, int64_t index,
+                                const DetectionTransformOptions& options, RandomStream& rng) {
+  const DetectionRecord& record = dataset.record(index);
+  cv::Mat image = dataset.image(index);
+  const cv::Size original = image.size();
+  Objects objects = usable_objects(record, original);
+  if (rng.chance(options.flip)) {
+    cv::flip(image, image, 1);
+    flip_boxes(image.cols, objects.boxes);
+  }
+  if (!options.crop_resize_sizes.empty() && rng.chance(0.5)) {
+    const cv::Size whole = size_after(image.size(), choose(options.crop_resize_sizes, rng), 0);
+    const cv::Rect window = random_window(whole, options, rng);
+    scale_boxes(image.size(), whole, objects.boxes);
+    clip(window.tl(), window.size(), objects);
+    image = resize_antialiased(image, whole.height, whole.width, window);
+  }
+  const cv::Size size = size_after(image.size(), choose(options.train_sizes, rng), options.max_size);
+  scale_boxes(image.size(), size, objects.boxes);
+  return identified(finish(resized(image, size), std::move(objects)), record, index, original);
+}
+
+DetectionSample evaluation_sample(const DetectionDataset& dataset, int64_t index,
+                                  const DetectionTransformOptions& options) {
+  const DetectionRecord& record = dataset.record(index);
+  const cv::Mat image = dataset.image(index);
+  Objects objects = usable_objects(record, image.size());
+  const cv::Size size = size_after(image.size(), options.eval_size, options.max_size);
+  scale_boxes(image.size(), size, objects.boxes);
+  return identified(finish(resized(image, size), std::move(objects)), record, index, image.size());
+}
+
+DetectionSample evaluation_sample(const cv::Mat& rgb, const DetectionTransformOptions& options) {
+  DetectionSample sample =
+      finish(resized(rgb, size_after(rgb.size(), options.eval_size, options.max_size)), {});
+  sample.original_height = rgb.rows;
+  sample.original_width = rgb.cols;
+  return sample;
+}
+
+namespace {
+
+/// Writes a row of normalised pixels to the three planes and zeros behind it.
+__attribute__((optimize("O3"), target_clones("arch=skylake-avx512", "avx2", "sse4.2", "default"))) void
+normalize_row(const uint8_t* rgb, int64_t width, int64_t padded_width, const float* scale, const float* shift,
+              float* red, float* green, float* blue) {
+  for (int64_t x = 0; x < width; ++x) {
+    red[x] = static_cast<float>(rgb[3 * x]) * scale[0] + shift[0];
+    green[x] = static_cast<float>(rgb[3 * x + 1]) * scale[1] + shift[1];
+    blue[x] = static_cast<float>(rgb[3 * x + 2]) * scale[2] + shift[2];
+  }
+  for (float* plane : {red, green, blue}) std::fill(plane + width, plane + padded_width, 0.f);
+}
+
+torch::Tensor tensor_of(const std::vector<int64_t>& values) {
+  torch::Tensor tensor = torch::empty({static_cast<int64_t>(values.size())}, torch::kLong);
+  std::copy(values.begin(), values.end(), tensor.data_ptr<int64_t>());
+  return tensor;
+}
+
+torch::Tensor tensor_of(const std::vector<std::array<float, 4>>& boxes) {
+  torch::Tensor tensor = torch::empty({static_cast<int64_t>(boxes.size()), 4});
+  if (!boxes.empty()) std::memcpy(tensor.data_ptr<float>(), boxes.data(), boxes.size() * sizeof(boxes[0]));
+  return tensor;
+}
+
+/// Normalises an image into its slot of a batch: pixels [3,H,W], mask [H,W].
+void fill_slot(const cv::Mat& image, const DetectionTransformOptions& options, int64_t height, int64_t width,
+               float* pixels, bool* mask) {
+  float scale[3], shift[3];  // (v / 255 - mean) / std
+  for (size_t c = 0; c < 3; ++c) {
+    scale[c] = static_cast<float>(1 / (255 * options.std[c]));
+    shift[c] = static_cast<float>(-options.mean[c] / options.std[c]);
+  }
+  const int64_t plane = height * width;
+  for (int64_t y = 0; y < image.rows; ++y, pixels += width, mask += width) {
+    normalize_row(image.ptr(static_cast<int>(y)), image.cols, width, scale, shift, pixels, pixels + plane,
+                  pixels + 2 * plane);
+    std::fill(mask, mask + image.cols, true);
+    std::fill(mask + image.cols, mask + width, false);
+  }
+  const int64_t rest = (height - image.rows) * width;
+  for (int64_t c = 0; c < 3; ++c) std::fill(pixels + c * plane, pixels + c * plane + rest, 0.f);
+  std::fill(mask, mask + rest, false);
+}
+
+}  // namespace
+
+std::unique_ptr<DetectionBatch> collate(std::vector<DetectionSample> samples,
+                                        const DetectionTransformOptions& options) {
+  auto batch = std::make_unique<DetectionBatch>();
+  const auto size = static_cast<int64_t>(samples.size());
+  int64_t height = 0, width = 0;
+  for (const DetectionSample& sample : samples) {
+    height = std::max<int64_t>(height, sample.image.rows);
+    width = std::max<int64_t>(width, sample.image.cols);
+  }
+  batch->pixels = torch::empty({size, 3, height, width});
+  batch->mask = torch::empty({size, height, width}, torch::kBool);
+  batch->original_sizes = torch::empty({size, 2}, torch::kLong);
+  batch->padded = false;
+  for (int64_t b = 0; b < size; ++b) {
+    const DetectionSample& sample = samples[static_cast<size_t>(b)];
+    fill_slot(sample.image, options, height, width, batch->pixels.data_ptr<float>() + b * 3 * height * width,
+              batch->mask.data_ptr<bool>() + b * height * width);
+    if (sample.image.rows != height || sample.image.cols != width) batch->padded = true;
+    batch->original_sizes.data_ptr<int64_t>()[2 * b] = sample.original_height;
+    batch->original_sizes.data_ptr<int64_t>()[2 * b + 1] = sample.original_width;
+    batch->labels.push_back(tensor_of(sample.labels));
+    batch->boxes.push_back(tensor_of(sample.boxes));
+    batch->image_ids.push_back(sample.image_id);
+    batch->indices.push_back(sample.index);
+    batch->ids.push_back(sample.id);
+  }
+  return batch;
+}
+
+}  // namespace zoo
