@@ -10,7 +10,7 @@ namespace zoo {
 /// Index of a value of a pickle.
 using PickleId = uint32_t;
 
-/// One value of a pickle, as data. Texts point into the file.
+/// One value of a pickle, as data. Texts point into the bytes that were read, which must outlive it.
 struct PickleValue {
   enum class Kind : uint8_t {
     none,

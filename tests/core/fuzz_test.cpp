@@ -1,0 +1,251 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <functional>
+#include <set>
+
+#include "core/error.h"
+#include "core/formats/npy.h"
+#include "core/formats/tensor_file.h"
+#include "core/random.h"
+#include "tests/core/sample_files.h"
+
+// Mutated weight files must end in a clear Error or in tensors that lie inside the file. Run it under the
+// asan preset to see reads outside; ZOO_FUZZ_CASES in the environment asks for more than 10,000 files.
+
+namespace zoo {
+namespace {
+
+using namespace test::pickled;  // NOLINT: the pieces a pickle is made of
+using test::raw;
+
+int64_t case_count() {
+  const char* text = std::getenv("ZOO_FUZZ_CASES");
+  return text != nullptr ? std::atoll(text) : 10'000;
+}
+
+/// A well-formed file in two parts: `core` is what the readers parse, `wrap` makes the file from it, with the
+/// lengths and checksums that a plain mutation would destroy.
+struct Seed {
+  std::string core;
+  std::function<std::string(const std::string& core)> wrap;
+};
+
+const test::Storages kStorages = {{"0", std::string(24, '\1')}, {"1", std::string(64, '\2')}};
+
+std::string checkpoint() {
+  const std::string first = storage("FloatStorage", "0", 6), second = storage("LongStorage", "1", 8);
+  const std::string parameter = reduce(global("torch._utils", "_rebuild_parameter"),
+                                       {tensor(first, 0, {3, 2}, {1, 3}), "\x88", ordered_dict({})});
+  const std::string weights = ordered_dict({{"a.weight", tensor(first, 0, {2, 3}, {3, 1})},
+                                            {"a.bias", parameter},
+                                            {"steps", tensor(second, 7, {}, {})},
+                                            {"empty", tensor(second, 0, {0, 4}, {4, 1})}});
+  const std::string arguments =
+      reduce(global("argparse", "Namespace"), {}) + dict({{"lr", "G" + raw(0.5)}}) + "b";
+  return whole(dict({{"model", weights},
+                     {"epoch", "K\x07"},
+                     {"args", arguments},
+                     {"names",
+                      "](K\x01q\x05h\x05"
+                      "e"}}));
+}
+
+std::vector<Seed> seeds() {
+  const std::string header =
+      R"({"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
+      R"("n":{"dtype":"I64","shape":[],"data_offsets":[24,32]},"e":{"dtype":"BF16","shape":[0,4],"data_offsets":[32,32]}})";
+  const std::string npy = "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }  \n", data(24, '\1');
+  const auto as_it_is = [](const std::string& core) { return core; };
+  const auto zip = [](const std::string& core) {
+    return test::pth_zip(core, kStorages, {{"byteorder", "little"}});
+  };
+  const auto legacy = [](const std::string& core) {
+    return test::pth_legacy(core, {kStorages[0], {"1", std::string(32, '\2')}});
+  };
+  const auto safetensors = [](const std::string& core) {
+    return test::safetensors_bytes(core, std::string(32, '\3'));
+  };
+  const auto numpy = [data](const std::string& core) { return test::npy_bytes(core, data); };
+  const std::string plain_state =
+      whole(dict({{"w", tensor(storage("FloatStorage", "0", 6), 2, {2, 2}, {2, 1})},
+                  {"v", tensor(storage("IntStorage", "1", 8), 0, {8}, {1})}}));
+  return {{checkpoint(), zip},   {zip(checkpoint()), as_it_is},
+          {plain_state, legacy}, {legacy(plain_state), as_it_is},
+          {header, safetensors}, {safetensors(header), as_it_is},
+          {npy, numpy},          {test::npy_bytes(npy, data, 2), as_it_is}};
+}
+
+// clang-format off
+const char* const kTokens[] = {
+    "(", "t", "R", "b", "u", "s", "e", ".", "}", "]", ")", "Q", "0", "1", "N", "\x81", "\x85", "\x93", "\x94", "h\x01", "q\x01",
+    "K\x7f", "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", "X\xff\xff\xff\xff", "ctorch\nSize\n", "PK\x03\x04",
+    "PK\x01\x02", "PK\x05\x06", "[", "{", "\"", "-1", "1e9", ",", "null", "(3,)", "'<f8'", "\"data_offsets\":[0,0]",
+    "\"shape\":[9223372036854775807]"};
+// clang-format on
+
+uint64_t interesting(RandomStream& random, uint64_t size) {
+  const uint64_t values[] = {0,
+                             1,
+                             0x7f,
+                             0x80,
+                             0xff,
+                             0x7fff,
+                             0xffff,
+                             0x7fffffff,
+                             0x80000000,
+                             0xffffffff,
+                             size,
+                             size - 1,
+                             size + 1,
+                             uint64_t{1} << 40,
+                             uint64_t{1} << 62,
+                             uint64_t{INT64_MAX},
+                             uint64_t{1} << 63,
+                             ~uint64_t{0}};
+  return values[random.integer(0, static_cast<int64_t>(std::size(values)) - 1)];
+}
+
+std::string mutate_once(std::string bytes, const std::string& other, RandomStream& random) {
+  if (bytes.empty()) return bytes;
+  const auto place = [&](const std::string& text) {
+    return static_cast<size_t>(
+        random.integer(0, std::max<int64_t>(0, static_cast<int64_t>(text.size()) - 1)));
+  };
+  const size_t at = place(bytes), length = static_cast<size_t>(random.integer(1, 16));
+  switch (random.integer(0, 9)) {
+    case 0:
+      bytes[at] = static_cast<char>(bytes[at] ^ (1 << random.integer(0, 7)));
+      break;
+    case 1:
+      bytes[at] = static_cast<char>(random.integer(0, 255));
+      break;
+    case 2:
+      bytes.resize(at);
+      break;
+    case 3:
+      bytes.erase(at, length);
+      break;
+    case 4:
+      bytes.insert(at, bytes.substr(place(bytes), length));
+      break;
+    case 5:
+      bytes.insert(at, kTokens[random.integer(0, static_cast<int64_t>(std::size(kTokens)) - 1)]);
+      break;
+    case 6: {
+      const std::string number =
+          raw(interesting(random, bytes.size())).substr(0, size_t{1} << random.integer(0, 3));
+      bytes.replace(at, number.size(), number);
+      break;
+    }
+    case 7: {
+      const std::string token = kTokens[random.integer(0, static_cast<int64_t>(std::size(kTokens)) - 1)];
+      bytes.replace(at, token.size(), token);
+      break;
+    }
+    case 8: {  // another number in a text
+      const size_t digit = std::min(bytes.find_first_of("0123456789", at), bytes.size());
+      const size_t end = std::min(bytes.find_first_not_of("0123456789", digit), bytes.size());
+      bytes.replace(digit, end - digit, std::to_string(random.integer(0, 40)));
+      break;
+    }
+    default:
+      bytes.replace(at, length, other.substr(place(other), length * 4));
+      break;  // a splice
+  }
+  return bytes;
+}
+
+/// Sums the first and last byte of every tensor, so that a sanitizer sees both; false where one lies outside.
+bool lies_inside(const std::vector<uint8_t>& file, const TensorEntry& entry) {
+  uint64_t extent = 0;
+  if (!byte_extent(entry, extent) || entry.offset > file.size() || extent > file.size() - entry.offset)
+    return false;
+  volatile uint8_t sum = 0;
+  if (extent > 0) sum = static_cast<uint8_t>(file[entry.offset] + file[entry.offset + extent - 1]);
+  return sum == sum;
+}
+
+std::vector<TensorEntry> read_any(const std::vector<uint8_t>& file) {
+  const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
+  if (text.substr(0, 6) == std::string_view("\x93NUMPY", 6))
+    return {read_npy(file.data(), file.size(), "FILE")};
+  return read_tensor_file(file.data(), file.size(), "FILE").tensors;
+}
+
+/// Refusals that show how deep the mutations reach into the readers.
+// clang-format off
+const char* const kPhrases[] = {
+    "truncated", "is not known", "never set", "pass the end", "mark is missing", "takes no items", "checksum", "not JSON",
+    "a hole", "overlap", "is compressed", "another name", "bytes, expected", "is missing", "bytes of data",
+    "no weight file", "state dict", "is not used", "elements of type", "first byte and end"};
+// clang-format on
+
+int64_t peak_megabytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss / 1024;
+}
+
+struct Tally {
+  int64_t accepted = 0, refused = 0;
+  std::set<std::string> phrases;
+  std::string last;
+};
+
+void try_file(const std::string& bytes, Tally& tally) {
+  const std::vector<uint8_t> file(bytes.begin(), bytes.end());
+  try {
+    for (const TensorEntry& entry : read_any(file)) ASSERT_TRUE(lies_inside(file, entry)) << entry.name;
+    ++tally.accepted;
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    EXPECT_THAT(message, testing::StartsWith("FILE: "));
+    EXPECT_EQ(message.find('\n'), std::string::npos);
+    EXPECT_LT(message.size(), 2000u) << message;
+    for (const char* phrase : kPhrases) {
+      if (message.find(phrase) != std::string::npos) tally.phrases.insert(phrase);
+    }
+    tally.last = message;
+    ++tally.refused;
+  }
+}
+
+TEST(Fuzz, SeedsAreWhole) {
+  for (const Seed& seed : seeds()) {
+    Tally tally;
+    try_file(seed.wrap(seed.core), tally);
+    EXPECT_EQ(tally.accepted, 1) << tally.last;
+  }
+}
+
+TEST(Fuzz, MutatedFilesEndInErrorsOrValidTensors) {
+  const std::vector<Seed> all = seeds();
+  const int64_t memory_before = peak_megabytes();
+  const auto begin = std::chrono::steady_clock::now();
+  Tally tally;
+  const int64_t count = case_count();
+  for (int64_t i = 0; i < count && !testing::Test::HasFailure(); ++i) {
+    RandomStream random({4, static_cast<uint64_t>(i)});
+    const Seed& seed = all[static_cast<size_t>(i) % all.size()];
+    const Seed& other = all[static_cast<size_t>(random.integer(0, static_cast<int64_t>(all.size()) - 1))];
+    std::string core = seed.core;
+    for (int64_t k = random.integer(1, 3); k > 0; --k) core = mutate_once(core, other.core, random);
+    SCOPED_TRACE(i);
+    try_file(seed.wrap(core), tally);
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  EXPECT_LT(seconds.count() / static_cast<double>(count), 0.01);  // no mutation makes a reader slow
+  EXPECT_LT(peak_megabytes() - memory_before, 400);               // nor makes it ask for memory
+  EXPECT_GT(tally.accepted, count / 50);  // the mutations reach what lies behind the checks
+  EXPECT_GT(tally.refused, count / 2);
+  for (const char* phrase : kPhrases)
+    EXPECT_EQ(tally.phrases.count(phrase), 1u) << "never refused with: " << phrase;
+  RecordProperty("accepted", static_cast<int>(tally.accepted));
+}
+
+}  // namespace
+}  // namespace zoo
