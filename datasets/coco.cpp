@@ -384,6 +384,27 @@ void fill_sizes(DetectionSource& source, Findings& findings) {
   }
 }
 
+/// Ids that other programs of this format stumble over.
+void note_zero_ids(const DetectionSource& source, Findings& findings) {
+  const auto note = [&](const std::string& record, const char* effect) {
+    findings.note(source.file, record, "the id is 0", "ids from 1", effect);
+  };
+  for (const Category& category : source.categories) {
+    if (category.id == 0)
+      note("category 0 (" + category.name + ")", "none here; others take 0 for background");
+  }
+  for (const DetectionRecord& record : source.records) {
+    if (record.image_id == 0)
+      note("image 0 (" + record.file_name + ")", "none here; others take 0 for no image");
+    for (const ObjectAnnotation& object : record.objects) {
+      if (object.id != 0) continue;
+      note(format("annotation 0, image %lld (%s)", static_cast<long long>(record.image_id),
+                  record.file_name.c_str()),
+           "none here; pycocotools never counts this object as found");
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> coco_splits(const DataSpec& spec) {
@@ -413,6 +434,7 @@ DetectionSource read_coco(const DataSpec& spec, const std::string& split, Findin
   hand_out(source.file, reader.annotations, source.records, findings);
   source.folder = image_folder(spec, split, source.file, source.records);
   fill_sizes(source, findings);
+  if (!findings.strict()) note_zero_ids(source, findings);
   return source;
 }
 

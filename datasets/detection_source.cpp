@@ -128,10 +128,6 @@ void review_objects(const DetectionSource& source, const std::unordered_set<int6
       if (!ids.insert(object.id).second) {
         findings.fatal(source.file, name(), "the id is given twice", "an id of its own for each annotation");
       }
-      if (object.id == 0) {
-        findings.note(source.file, name(), "the id is 0", "ids from 1",
-                      "none here; pycocotools never counts this object as found");
-      }
       if (categories.count(object.category_id) == 0) {
         findings.fatal(source.file, name(),
                        format("category %lld does not exist", static_cast<long long>(object.category_id)),

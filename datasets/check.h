@@ -1,0 +1,51 @@
+#pragma once
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/options.h"
+#include "datasets/findings.h"
+#include "datasets/spec.h"
+
+namespace zoo {
+
+struct ClassCount {
+  int64_t id = 0;
+  std::string name;
+  int64_t objects = 0, images = 0;  ///< images with at least one
+};
+
+/// Ends of the bins of box sizes (square root of width times height, pixels); 32 and 96 are COCO's bounds of
+/// small, medium and large. The last bin is open.
+constexpr std::array<int64_t, 9> kBoxSizes = {0, 8, 16, 32, 64, 96, 192, 384, 768};
+
+/// What a split holds, as far as it could be read.
+struct SplitCounts {
+  std::string name;
+  int64_t images = 0, empty_images = 0, objects = 0, crowds = 0;
+  std::vector<ClassCount> classes;
+  std::array<int64_t, kBoxSizes.size()> box_sizes{};
+};
+
+struct CheckReport {
+  std::string data;               ///< the SPEC
+  std::vector<Finding> findings;  ///< those that stop or spoil a run first
+  std::vector<SplitCounts> splits;
+
+  int64_t fatal_count() const;
+  /// `{"command", "data", "findings": [{"file", "record", "what", "expected", "fatal", "effect"}], "splits":
+  /// […]}`
+  Json to_json() const;
+  /// Tables of findings, class counts and box sizes.
+  std::string str() const;
+};
+
+/// Looks for everything that ruins runs of detection: decodes every picture of the SPEC's split (without one:
+/// of train and val, as far as they are there) and reads every annotation, going on after each fault.
+/// `progress(done, total)` is called for each picture, from one thread at a time.
+/// Throws Error where no data of that kind is there at all, UsageError for data of another task.
+CheckReport check_detection(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress = {});
+
+}  // namespace zoo
