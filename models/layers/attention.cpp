@@ -1,0 +1,69 @@
+#include "models/layers/attention.h"
+
+#include <optional>
+
+#include <torch/torch.h>
+
+namespace zoo {
+
+MultiHeadAttentionImpl::MultiHeadAttentionImpl(int64_t dim, int64_t heads, double dropout)
+    : dim_(dim), heads_(heads), dropout_(dropout) {
+  in_proj_weight = register_parameter("in_proj_weight", torch::empty({3 * dim, dim}));
+  in_proj_bias = register_parameter("in_proj_bias", torch::zeros(3 * dim));
+  out_proj = register_module("out_proj", torch::nn::Linear(dim, dim));
+  torch::nn::init::xavier_uniform_(in_proj_weight);
+  torch::nn::init::xavier_uniform_(out_proj->weight);
+  torch::nn::init::zeros_(out_proj->bias);
+}
+
+torch::Tensor MultiHeadAttentionImpl::forward(const torch::Tensor& query, const torch::Tensor& key,
+                                              const torch::Tensor& value, const torch::Tensor& mask) {
+  if (!query.is_same(key)) {
+    return attend(project_query(query), torch::linear(key, key_weight(), key_bias()), project_value(value),
+                  mask);
+  }
+  // Self-attention: one product for the parts that share their input.
+  const int64_t shared = key.is_same(value) ? 3 : 2;
+  const auto parts =
+      torch::linear(query, in_proj_weight.slice(0, 0, shared * dim_), in_proj_bias.slice(0, 0, shared * dim_))
+          .chunk(shared, -1);
+  return attend(parts[0], parts[1], shared == 3 ? parts[2] : project_value(value), mask);
+}
+
+torch::Tensor MultiHeadAttentionImpl::project_query(const torch::Tensor& x) {
+  return torch::linear(x, in_proj_weight.slice(0, 0, dim_), in_proj_bias.slice(0, 0, dim_));
+}
+
+torch::Tensor MultiHeadAttentionImpl::project_value(const torch::Tensor& x) {
+  return torch::linear(x, value_weight(), value_bias());
+}
+
+torch::Tensor MultiHeadAttentionImpl::key_weight() const {
+  return in_proj_weight.slice(0, dim_, 2 * dim_);
+}
+torch::Tensor MultiHeadAttentionImpl::key_bias() const {
+  return in_proj_bias.slice(0, dim_, 2 * dim_);
+}
+torch::Tensor MultiHeadAttentionImpl::value_weight() const {
+  return in_proj_weight.slice(0, 2 * dim_);
+}
+torch::Tensor MultiHeadAttentionImpl::value_bias() const {
+  return in_proj_bias.slice(0, 2 * dim_);
+}
+
+torch::Tensor MultiHeadAttentionImpl::attend(const torch::Tensor& query, const torch::Tensor& key,
+                                             const torch::Tensor& value, const torch::Tensor& mask) {
+  const auto heads = [&](const torch::Tensor& x) {  // [B,N,D] -> [B,heads,N,D/heads]
+    return x.unflatten(-1, {heads_, dim_ / heads_}).transpose(1, 2);
+  };
+  const torch::Tensor attended = at::scaled_dot_product_attention(
+      heads(query), heads(key), heads(value), mask.defined() ? std::make_optional(mask) : std::nullopt,
+      is_training() ? dropout_ : 0.0);                   // [B,heads,T,D/heads]
+  return out_proj(attended.transpose(1, 2).flatten(2));  // [B,T,D]
+}
+
+torch::Tensor key_mask(const torch::Tensor& valid) {
+  return valid.defined() ? valid.unsqueeze(1).unsqueeze(1) : valid;
+}
+
+}  // namespace zoo
