@@ -124,19 +124,13 @@ void draw_frame(cv::Mat& image, const cv::Rect2d& box, double width, const cv::V
     for (int x = x0; x < x1; ++x) {
       const double inner = inner_y * coverage(left + width, right - width, x);
       const double weight = opacity * std::max(0.0, outer_y * coverage(left, right, x) - inner);
+      if (inner >= 1) x = std::max(x, static_cast<int>(right - width) - 1);  // to the other side of the frame
       if (weight <= 0) continue;
       for (int c = 0; c < 3; ++c) {
         pixels[x][c] = static_cast<uint8_t>(std::lround(pixels[x][c] * (1 - weight) + color[c] * weight));
       }
     }
   }
-}
-
-/// Pixels of a place that others have taken.
-int covered(const cv::Rect& place, const std::vector<cv::Rect>& taken) {
-  int pixels = 0;
-  for (const cv::Rect& other : taken) pixels += (place & other).area();
-  return pixels;
 }
 
 /// Draws boxes and labels onto a picture that is large enough.
@@ -146,10 +140,11 @@ class Painter {
   Painter(cv::Mat& image, double letter) : image_(image), line_(std::max(2.0, letter / 5)), letter_(letter) {}
 
   void paint(std::vector<DrawnBox> boxes, double scale) {
-    boxes.erase(
-        std::remove_if(boxes.begin(), boxes.end(),
-                       [](const DrawnBox& box) { return !std::isfinite(box.x + box.y + box.w + box.h); }),
-        boxes.end());
+    boxes.erase(std::remove_if(boxes.begin(), boxes.end(),
+                               [](const DrawnBox& box) {
+                                 return !std::isfinite(box.x + box.y + box.w + box.h + box.score);
+                               }),
+                boxes.end());
     std::stable_sort(boxes.begin(), boxes.end(), [](const DrawnBox& a, const DrawnBox& b) {
       return a.score != b.score ? a.score < b.score : a.w * a.h > b.w * b.h;
     });
@@ -168,8 +163,8 @@ class Painter {
 
   void frame(const DrawnBox& box, double scale) {
     const cv::Rect2d place = place_of(box, scale);
-    draw_frame(image_, place, line_ + 2, {0, 0, 0},
-               0.35);  // sets the line off from a ground of its own colour
+    // A shade sets the line off from a ground of its own colour.
+    draw_frame(image_, place, line_ + 2, {0, 0, 0}, 0.35);
     draw_frame(image_, place, line_, palette_color(box.color), 1);
   }
 
@@ -180,19 +175,29 @@ class Painter {
     const int pad = static_cast<int>(std::lround(letter_ * 0.5));
     text = fitted(text, letter_, image_.cols - 2 * pad);
     const cv::Size size(text_width(text, letter_) + 2 * pad, static_cast<int>(std::lround(letter_ * 2)));
-    const std::vector<cv::Rect> places = places_for(place_of(box, scale), size);
-    const auto place =
-        std::min_element(places.begin(), places.end(), [&](const cv::Rect& one, const cv::Rect& other) {
-          return covered(one, taken_) < covered(other, taken_);
-        });
-    if (covered(*place, taken_) > 0 && named_.count(box.color) > 0) return;
+    const cv::Rect place = best_place(places_for(place_of(box, scale), size));
+    if (covered(place) > 0 && named_.count(box.color) > 0) return;
     named_.insert(box.color);
-    taken_.push_back(*place);
+    taken_.push_back(place);
     const cv::Vec3b color = palette_color(box.color);
-    fill_chip(image_, *place, color);
+    fill_chip(image_, place, color);
     const cv::Vec3b ink = luminance(color) > 140 ? cv::Vec3b(16, 16, 16) : cv::Vec3b(255, 255, 255);
-    draw_text(image_, text, place->x + pad, place->y + static_cast<int>(std::lround(letter_ * 1.5)), letter_,
-              ink);
+    const int baseline = place.y + static_cast<int>(std::lround(letter_ * 1.5));
+    draw_text(image_, text, place.x + pad, baseline, letter_, ink);
+  }
+
+  /// Pixels of a place that other labels have taken.
+  int covered(const cv::Rect& place) const {
+    int pixels = 0;
+    for (const cv::Rect& other : taken_) pixels += (place & other).area();
+    return pixels;
+  }
+
+  /// The first of those least covered.
+  cv::Rect best_place(const std::vector<cv::Rect>& places) const {
+    return *std::min_element(places.begin(), places.end(), [&](const cv::Rect& one, const cv::Rect& other) {
+      return covered(one) < covered(other);
+    });
   }
 
   /// Where a label may stand, best first: above the box, inside its top, below it, inside its bottom, each
