@@ -1,6 +1,12 @@
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <optional>
 #include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "core/error.h"
 #include "core/text.h"
@@ -23,7 +29,7 @@ struct Filter {
 Filter triangle_filter(int64_t in, int64_t out, int64_t begin, int64_t end) {
   const double scale = static_cast<double>(in) / static_cast<double>(out), support = std::max(scale, 1.0);
   Filter filter;
-  filter.taps = static_cast<int64_t>(std::ceil(support)) * 2 + 1;
+  filter.taps = static_cast<int64_t>(std::ceil(support)) * 2 + 2;  // at most one less is used
   filter.weights.assign(static_cast<size_t>((end - begin) * filter.taps), 0);
   std::vector<double> row(static_cast<size_t>(filter.taps));
   for (int64_t i = begin; i < end; ++i) {
@@ -52,19 +58,88 @@ uint8_t rounded(int32_t sum) {
 
 constexpr int32_t kHalf = 1 << (kBits - 1);
 
-template <int kChannels>
-void resize_row(const Filter& filter, const uint8_t* in, uint8_t* out) {
+/// The horizontal pass of one row, for any number of channels.
+void resize_row(const Filter& filter, int channels, const uint8_t* in, uint8_t* out) {
   for (size_t i = 0; i < filter.first.size(); ++i) {
     const int32_t* weights = &filter.weights[i * static_cast<size_t>(filter.taps)];
-    const uint8_t* pixel = in + filter.first[i] * kChannels;
-    int32_t sum[kChannels];
-    std::fill(sum, sum + kChannels, kHalf);
-    for (int64_t t = 0; t < filter.count[i]; ++t) {
-      for (int c = 0; c < kChannels; ++c) sum[c] += weights[t] * *pixel++;
+    for (int c = 0; c < channels; ++c) {
+      const uint8_t* value = in + filter.first[i] * channels + c;
+      int32_t sum = kHalf;
+      for (int64_t t = 0; t < filter.count[i]; ++t, value += channels) sum += weights[t] * *value;
+      *out++ = rounded(sum);
     }
-    for (int c = 0; c < kChannels; ++c) *out++ = rounded(sum[c]);
   }
 }
+
+#if defined(__x86_64__)
+
+/// The weights of a horizontal filter for multiplications of 16 bits: weight = high * 2^11 + low, for two
+/// taps at a time, and rows of an even number of taps.
+struct PairedFilter {
+  static constexpr int kLowBits = 11;
+  struct Pair {
+    int32_t high, low;  // first tap in the lower half, second tap in the upper half
+  };
+  struct Pixel {
+    int64_t byte;   // of the first tap in the row
+    int64_t first;  // in pairs
+    int64_t count;
+  };
+  std::vector<Pixel> pixels;
+  std::vector<Pair> pairs;
+
+  explicit PairedFilter(const Filter& filter) {
+    const auto halves = [](int32_t first, int32_t second) { return first | second << 16; };
+    constexpr int32_t mask = (1 << kLowBits) - 1;
+    for (size_t i = 0; i < filter.first.size(); ++i) {
+      const int64_t count = (filter.count[i] + 1) / 2;
+      pixels.push_back({filter.first[i] * 3, static_cast<int64_t>(pairs.size()), count});
+      const int32_t* weights =
+          &filter.weights[i * static_cast<size_t>(filter.taps)];  // odd taps end with a 0
+      for (int64_t t = 0; t < 2 * count; t += 2) {
+        pairs.push_back({halves(weights[t] >> kLowBits, weights[t + 1] >> kLowBits),
+                         halves(weights[t] & mask, weights[t + 1] & mask)});
+      }
+    }
+  }
+};
+
+/// The horizontal pass of one row of RGB. Reads up to 8 bytes behind the row and writes one behind the
+/// output.
+__attribute__((target("sse4.1"))) void resize_rgb_row(const PairedFilter& filter, const uint8_t* in,
+                                                      uint8_t* out) {
+  const __m128i spread =
+      _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);  // R0R1 G0G1 B0B1
+  for (const PairedFilter::Pixel& pixel : filter.pixels) {
+    const uint8_t* bytes = in + pixel.byte;
+    const PairedFilter::Pair* pair = &filter.pairs[static_cast<size_t>(pixel.first)];
+    __m128i high = _mm_setzero_si128(), low = _mm_set1_epi32(kHalf);
+    for (int64_t n = pixel.count; n > 0; --n, bytes += 6, ++pair) {
+      const __m128i taps = _mm_shuffle_epi8(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)), spread);
+      high = _mm_add_epi32(high, _mm_madd_epi16(taps, _mm_set1_epi32(pair->high)));
+      low = _mm_add_epi32(low, _mm_madd_epi16(taps, _mm_set1_epi32(pair->low)));
+    }
+    __m128i sum = _mm_srli_epi32(_mm_add_epi32(_mm_slli_epi32(high, PairedFilter::kLowBits), low), kBits);
+    sum = _mm_packus_epi16(_mm_packus_epi32(sum, sum), sum);
+    const int32_t rgb = _mm_cvtsi128_si32(sum);
+    std::memcpy(out, &rgb, sizeof rgb);
+    out += 3;
+  }
+}
+
+/// Both rows are copied, so that reading and writing behind them is harmless.
+void resize_rgb_rows(const Filter& filter, const cv::Mat& image, cv::Mat& out) {
+  const PairedFilter paired(filter);
+  std::vector<uint8_t> in_row(static_cast<size_t>(image.cols) * 3 + 8),
+      out_row(static_cast<size_t>(out.cols) * 3 + 1);
+  for (int y = 0; y < image.rows; ++y) {
+    std::memcpy(in_row.data(), image.ptr(y), static_cast<size_t>(image.cols) * 3);
+    resize_rgb_row(paired, in_row.data(), out_row.data());
+    std::memcpy(out.ptr(y), out_row.data(), static_cast<size_t>(out.cols) * 3);
+  }
+}
+
+#endif
 
 /// out[x] = sum over t of weights[t] * rows[t * stride + x]
 __attribute__((optimize("O3"), target_clones("arch=skylake-avx512", "avx2", "sse4.2", "default"))) void
@@ -85,24 +160,37 @@ combine_rows(const uint8_t* rows, size_t stride, const int32_t* weights, int64_t
 }
 
 cv::Mat resize_horizontally(const cv::Mat& image, const Filter& filter) {
-  const auto resize = image.channels() == 1   ? resize_row<1>
-                      : image.channels() == 2 ? resize_row<2>
-                      : image.channels() == 3 ? resize_row<3>
-                                              : resize_row<4>;
   cv::Mat out(image.rows, static_cast<int>(filter.first.size()), image.type());
-  for (int y = 0; y < image.rows; ++y) resize(filter, image.ptr(y), out.ptr(y));
+#if defined(__x86_64__)
+  if (image.channels() == 3 && __builtin_cpu_supports("sse4.1")) {
+    resize_rgb_rows(filter, image, out);
+    return out;
+  }
+#endif
+  for (int y = 0; y < image.rows; ++y) resize_row(filter, image.channels(), image.ptr(y), out.ptr(y));
   return out;
 }
 
-cv::Mat resize_vertically(const cv::Mat& image, const Filter& filter, int64_t first_row) {
+cv::Mat resize_vertically(const cv::Mat& image, const Filter& filter) {
   cv::Mat out(static_cast<int>(filter.first.size()), image.cols, image.type());
   for (int y = 0; y < out.rows; ++y) {
     const auto i = static_cast<size_t>(y);
-    combine_rows(image.ptr(static_cast<int>(filter.first[i] - first_row)), image.step,
+    combine_rows(image.ptr(static_cast<int>(filter.first[i])), image.step,
                  &filter.weights[i * static_cast<size_t>(filter.taps)], filter.count[i],
                  static_cast<int64_t>(image.cols) * image.channels(), out.ptr(y));
   }
   return out;
+}
+
+/// Narrows `range`, outputs of a resize from `in` to `out` pixels, to the inputs they are made of, and gives
+/// the filter on these; none where the sizes are equal.
+std::optional<Filter> axis_filter(int64_t in, int64_t out, cv::Range& range) {
+  if (in == out) return std::nullopt;
+  Filter filter = triangle_filter(in, out, range.start, range.end);
+  const int64_t first = filter.first.front();
+  range = cv::Range(static_cast<int>(first), static_cast<int>(filter.first.back() + filter.count.back()));
+  for (int64_t& begin : filter.first) begin -= first;
+  return filter;
 }
 
 }  // namespace
@@ -131,23 +219,17 @@ cv::Mat resize_antialiased(const cv::Mat& image, int64_t height, int64_t width, 
     throw Error(format("cannot resize an image of %dx%d, type %d, to %lldx%lld", image.cols, image.rows,
                        image.type(), static_cast<long long>(width), static_cast<long long>(height)));
   }
-  // A pass that would change nothing is left out; the horizontal one needs only the rows that the vertical
-  // one reads.
-  cv::Mat out = image;
-  Filter vertical;
-  int64_t first_row = window.y, rows = window.height;
-  if (height != image.rows) {
-    vertical = triangle_filter(image.rows, height, window.y, window.y + window.height);
-    first_row = vertical.first.front();
-    rows = vertical.first.back() + vertical.count.back() - first_row;
-  }
-  out = out.rowRange(static_cast<int>(first_row), static_cast<int>(first_row + rows));
-  if (width != image.cols) {
-    out = resize_horizontally(out, triangle_filter(image.cols, width, window.x, window.x + window.width));
-  } else {
-    out = out.colRange(window.x, window.x + window.width);
-  }
-  return height != image.rows ? resize_vertically(out, vertical, first_row) : out;
+  cv::Range rows(window.y, window.y + window.height), columns(window.x, window.x + window.width);
+  const std::optional<Filter> vertical = axis_filter(image.rows, height, rows);
+  const std::optional<Filter> horizontal = axis_filter(image.cols, width, columns);
+  // Pillow's order since version 13 (before, the horizontal pass was always the first); the rounding between
+  // the passes makes it visible.
+  const bool vertical_first = height < image.rows && image.rows - height > 2 * (image.cols - width);
+  cv::Mat out = image(rows, columns);
+  if (vertical && vertical_first) out = resize_vertically(out, *vertical);
+  if (horizontal) out = resize_horizontally(out, *horizontal);
+  if (vertical && !vertical_first) out = resize_vertically(out, *vertical);
+  return out;
 }
 
 }  // namespace zoo

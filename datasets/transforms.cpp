@@ -1,12 +1,12 @@
+#include "datasets/transforms.h"
+
 #include <algorithm>
 #include <cstring>
-#include <opencv2/imgproc.hpp>
 #include <utility>
 
 #include "core/error.h"
 #include "core/options.h"
 #include "core/text.h"
-#include "datasets/detection.h"
 
 namespace zoo {
 namespace {
@@ -84,8 +84,17 @@ cv::Rect random_window(const cv::Size& size, const DetectionTransformOptions& op
   return window;
 }
 
-cv::Mat resized(const cv::Mat& image, const cv::Size& size) {
-  return resize_antialiased(image, size.height, size.width);
+TransformPlan evaluation_plan(const DetectionTransformOptions& options) {
+  TransformPlan plan;
+  plan.size = options.eval_size;
+  plan.max_size = options.max_size;
+  return plan;
+}
+
+cv::Mat flipped(const cv::Mat& image) {
+  cv::Mat mirror;
+  cv::flip(image, mirror, 1);
+  return mirror;
 }
 
 DetectionSample finish(cv::Mat image, Objects objects) {
@@ -135,41 +144,52 @@ void DetectionTransformOptions::validate() const {
   for (const double value : std) require_positive("data.transform.std", value);
 }
 
+TransformPlan draw_plan(const cv::Size& image, const DetectionTransformOptions& options, RandomStream& rng) {
+  TransformPlan plan;
+  plan.flip = rng.chance(options.flip);
+  if (!options.crop_resize_sizes.empty() && rng.chance(0.5)) {
+    plan.crop_resize = choose(options.crop_resize_sizes, rng);
+    plan.window = random_window(size_after(image, plan.crop_resize, 0), options, rng);
+  }
+  plan.size = choose(options.train_sizes, rng);
+  plan.max_size = options.max_size;
+  return plan;
+}
+
+DetectionSample apply_plan(const TransformPlan& plan, const DetectionRecord& record, cv::Mat image) {
+  Objects objects = usable_objects(record, image.size());
+  if (plan.flip) {
+    image = flipped(image);
+    flip_boxes(image.cols, objects.boxes);
+  }
+  if (plan.crop_resize > 0) {
+    const cv::Size whole = size_after(image.size(), plan.crop_resize, 0);
+    scale_boxes(image.size(), whole, objects.boxes);
+    clip(plan.window.tl(), plan.window.size(), objects);
+    image = resize_antialiased(image, whole.height, whole.width, plan.window);
+  }
+  const cv::Size size = size_after(image.size(), plan.size, plan.max_size);
+  scale_boxes(image.size(), size, objects.boxes);
+  return finish(resize_antialiased(image, size.height, size.width), std::move(objects));
+}
+
 DetectionSample training_sample(const DetectionDataset& dataset, int64_t index,
                                 const DetectionTransformOptions& options, RandomStream& rng) {
   const DetectionRecord& record = dataset.record(index);
-  cv::Mat image = dataset.image(index);
-  const cv::Size original = image.size();
-  Objects objects = usable_objects(record, original);
-  if (rng.chance(options.flip)) {
-    cv::flip(image, image, 1);
-    flip_boxes(image.cols, objects.boxes);
-  }
-  if (!options.crop_resize_sizes.empty() && rng.chance(0.5)) {
-    const cv::Size whole = size_after(image.size(), choose(options.crop_resize_sizes, rng), 0);
-    const cv::Rect window = random_window(whole, options, rng);
-    scale_boxes(image.size(), whole, objects.boxes);
-    clip(window.tl(), window.size(), objects);
-    image = resize_antialiased(image, whole.height, whole.width, window);
-  }
-  const cv::Size size = size_after(image.size(), choose(options.train_sizes, rng), options.max_size);
-  scale_boxes(image.size(), size, objects.boxes);
-  return identified(finish(resized(image, size), std::move(objects)), record, index, original);
+  const cv::Mat image = dataset.image(index);
+  const TransformPlan plan = draw_plan(image.size(), options, rng);
+  return identified(apply_plan(plan, record, image), record, index, image.size());
 }
 
 DetectionSample evaluation_sample(const DetectionDataset& dataset, int64_t index,
                                   const DetectionTransformOptions& options) {
   const DetectionRecord& record = dataset.record(index);
   const cv::Mat image = dataset.image(index);
-  Objects objects = usable_objects(record, image.size());
-  const cv::Size size = size_after(image.size(), options.eval_size, options.max_size);
-  scale_boxes(image.size(), size, objects.boxes);
-  return identified(finish(resized(image, size), std::move(objects)), record, index, image.size());
+  return identified(apply_plan(evaluation_plan(options), record, image), record, index, image.size());
 }
 
 DetectionSample evaluation_sample(const cv::Mat& rgb, const DetectionTransformOptions& options) {
-  DetectionSample sample =
-      finish(resized(rgb, size_after(rgb.size(), options.eval_size, options.max_size)), {});
+  DetectionSample sample = apply_plan(evaluation_plan(options), {}, rgb);
   sample.original_height = rgb.rows;
   sample.original_width = rgb.cols;
   return sample;
