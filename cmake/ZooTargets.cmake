@@ -31,6 +31,9 @@ function(zoo_set_defaults target)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
   if(TARGET zoo_precompiled AND NOT target STREQUAL zoo_core)
     target_precompile_headers(${target} REUSE_FROM zoo_precompiled)
+    # Programs would be compiled with -fPIE, with which a header precompiled with -fPIC cannot be used.
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
   endif()
 endfunction()
 

@@ -24,8 +24,9 @@ std::string_view ByteReader::take(uint64_t count, const char* what) {
 std::string_view ByteReader::line(const char* what) {
   const std::string_view rest(reinterpret_cast<const char*>(data_) + position_, remaining());
   const size_t end = rest.find('\n');
-  if (end == std::string_view::npos)
+  if (end == std::string_view::npos) {
     fail(std::string(what) + " has no end: the file is truncated or damaged");
+  }
   position_ += end + 1;
   return rest.substr(0, end);
 }

@@ -127,8 +127,9 @@ std::vector<int64_t> fortran_strides(const std::vector<int64_t>& shape) {
 
 TensorEntry read_npy(const uint8_t* bytes, uint64_t size, const std::string& path) {
   ByteReader file(bytes, size, path);
-  if (size < kMagic.size() || file.take(kMagic.size(), "magic") != kMagic)
+  if (size < kMagic.size() || file.take(kMagic.size(), "magic") != kMagic) {
     file.fail_at(0, "is no NumPy array (.npy)");
+  }
   const auto major = file.number<uint8_t>("version");
   file.number<uint8_t>("version");
   if (major < 1 || major > 3) file.fail("npy version " + std::to_string(major) + ", expected 1 to 3");

@@ -360,8 +360,9 @@ bool PickleMachine::run_object(uint8_t opcode) {
       return false;
   }
   const PickleId name = pop(), module = pop();
-  if (pickle_[name].kind != Kind::text || pickle_[module].kind != Kind::text)
+  if (pickle_[name].kind != Kind::text || pickle_[module].kind != Kind::text) {
     fail("a class is named by no text");
+  }
   PickleValue& global = make(Kind::global);
   global.a = module;
   global.b = name;
@@ -397,8 +398,9 @@ bool PickleMachine::run_memo(uint8_t opcode) {
     case kLongBinGet: {
       const uint32_t index = opcode == kBinGet ? operand<uint8_t>() : operand<uint32_t>();
       const auto found = memo_.find(index);
-      if (found == memo_.end())
+      if (found == memo_.end()) {
         fail("memo " + std::to_string(index) + " was never set: the pickle is damaged");
+      }
       push(found->second);
       return true;
     }
@@ -413,11 +415,13 @@ Pickle PickleMachine::run() {
     const auto opcode = reader_.number<uint8_t>("the next opcode");
     if (opcode == kStop) break;
     if (opcode == kProto) {
-      if (const int protocol = operand<uint8_t>(); protocol > 5)
+      if (const int protocol = operand<uint8_t>(); protocol > 5) {
         fail(format("pickle protocol %d, expected 2 to 5", protocol));
+      }
     } else if (opcode == kFrame) {
-      if (operand<uint64_t>() > reader_.remaining())
+      if (operand<uint64_t>() > reader_.remaining()) {
         fail("a frame ends behind the end: the file is truncated");
+      }
     } else if (!run_memo(opcode) && !run_text(opcode) && !run_number(opcode) && !run_container(opcode) &&
                !run_append(opcode) && !run_object(opcode)) {
       fail(format("opcode 0x%02x is not known, expected those of a state dict", opcode));
@@ -429,11 +433,13 @@ Pickle PickleMachine::run() {
 }
 
 std::string Pickle::class_name(const PickleValue& value) const {
-  if (value.kind == Kind::global)
+  if (value.kind == Kind::global) {
     return shown_name(values_[value.a].text) + "." + shown_name(values_[value.b].text);
+  }
   // A class made from an object (a partial function, say) has no name of its own.
-  if (value.kind == Kind::object && values_[value.a].kind == Kind::global)
+  if (value.kind == Kind::object && values_[value.a].kind == Kind::global) {
     return class_name(values_[value.a]);
+  }
   return "";
 }
 

@@ -16,9 +16,9 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-/// The first pickle of the old container: the number 0x1950a86a20f9469cfc6c.
-constexpr std::string_view kMagicNumber("\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10);
-constexpr std::string_view kMagicPickle("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e", 15);
+/// The first pickle of the old container holds 0x1950a86a20f9469cfc6c: opcode LONG1, its length and its
+/// bytes.
+constexpr std::string_view kMagicNumber("\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 12);
 constexpr int64_t kProtocolVersion = 1001;
 constexpr size_t kMaxDimensions = 64;
 constexpr uint64_t kMaxExpanded = uint64_t{1} << 20;
@@ -162,8 +162,9 @@ std::optional<PickleId> Checkpoint::find_state(PickleId id, std::unordered_set<P
   }
   if (holds_tensors(dict)) return id;
   for (const Pair& pair : members) {
-    if (is_dict(at(pair.value)) && holds_tensors(at(pair.value)))
+    if (is_dict(at(pair.value)) && holds_tensors(at(pair.value))) {
       candidates.emplace_back(pair.value, pair.value);
+    }
   }
   if (candidates.size() != 1) return std::nullopt;
   skip_others(candidates[0].first);
@@ -208,9 +209,10 @@ StorageId Checkpoint::storage_id(const PickleValue& persistent) const {
   }
   const bool inside =
       viewed && !__builtin_add_overflow(result.view_offset, result.view_count, &end) && end <= result.count;
-  if (!inside)
+  if (!inside) {
     fail("storage " + shown_name(result.key) +
          " has a damaged view, expected (key, offset, count) inside it");
+  }
   return result;
 }
 
@@ -221,8 +223,9 @@ std::vector<int64_t> Checkpoint::sizes(const std::string& name, PickleId id) con
       at(value->b).items.size() == 1) {
     value = &at(at(value->b).items[0]);
   }
-  if (value->kind != Kind::tuple && value->kind != Kind::list)
+  if (value->kind != Kind::tuple && value->kind != Kind::list) {
     fail(name + ": its shape is a " + pickle_.type_name(*value));
+  }
   if (value->items.size() > kMaxDimensions) fail(name + ": has more than 64 dimensions");
   std::vector<int64_t> result;
   for (const PickleId item : value->items) {
@@ -351,11 +354,13 @@ Pickle single_pickle(std::string_view bytes, const std::string& where) {
 /// The first three pickles: magic number, protocol, system.
 void read_legacy_head(ByteReader& reader) {
   const Pickle magic = read_pickle(reader);
-  if (magic[magic.root()].text != kMagicNumber)
+  if (magic[magic.root()].text != kMagicNumber.substr(2)) {
     reader.fail_at(0, "the magic number of torch.save is missing");
+  }
   const Pickle protocol = read_pickle(reader);
-  if (protocol[protocol.root()].integer != kProtocolVersion)
+  if (protocol[protocol.root()].integer != kProtocolVersion) {
     reader.fail("protocol of torch.save is not 1001");
+  }
   const Pickle system = read_pickle(reader);
   const std::vector<PickleId>& items = system[system.root()].items;
   for (size_t i = 0; i + 1 < items.size(); i += 2) {
@@ -374,20 +379,23 @@ std::unordered_map<std::string, Bytes> read_legacy_storages(
   for (const PickleId id : keys[keys.root()].items) {
     const std::string key(keys[id].text);
     const auto found = known.find(key);
-    if (keys[id].kind != Kind::text || found == known.end())
+    if (keys[id].kind != Kind::text || found == known.end()) {
       reader.fail("storage " + shown_name(key) + " is not used");
+    }
     const auto count = reader.number<uint64_t>("a storage's element count");
     if (count != found->second.count) {
       reader.fail("storage " + shown_name(key) + " has " + std::to_string(count) + " elements, expected " +
                   std::to_string(found->second.count));
     }
     uint64_t size = 0;
-    if (__builtin_mul_overflow(count, found->second.element_size(), &size))
+    if (__builtin_mul_overflow(count, found->second.element_size(), &size)) {
       reader.fail("a storage is larger than any file");
+    }
     const uint64_t begin = reader.position();
     reader.take(size, "a storage");
-    if (!places.emplace(key, Bytes{begin, size}).second)
+    if (!places.emplace(key, Bytes{begin, size}).second) {
       reader.fail("storage " + shown_name(key) + " stands there twice");
+    }
   }
   return places;
 }
@@ -458,10 +466,12 @@ void write_tensor(PickleWriter& pickle, const TensorInfo& tensor, const std::str
 }  // namespace
 
 bool is_pth_legacy(const uint8_t* bytes, uint64_t size) {
-  const std::string_view text(reinterpret_cast<const char*>(bytes), size);
-  // The magic number stands there in any protocol with LONG1, whose number is the second byte.
-  return size >= kMagicPickle.size() && text[0] == kMagicPickle[0] &&
-         text.substr(2, 13) == kMagicPickle.substr(2);
+  std::string_view text(reinterpret_cast<const char*>(bytes), std::min<uint64_t>(size, 32));
+  if (text.size() < 2 || text[0] != '\x80') return false;
+  text.remove_prefix(2);
+  constexpr size_t kFrame = 9;  // protocol 4 and later put the pickle's length before it
+  if (!text.empty() && text[0] == '\x95' && text.size() > kFrame) text.remove_prefix(kFrame);
+  return starts_with(text, kMagicNumber);
 }
 
 TensorFile read_pth_zip(const uint8_t* bytes, uint64_t size, const std::string& path) {
@@ -477,7 +487,7 @@ TensorFile read_pth_zip(const uint8_t* bytes, uint64_t size, const std::string& 
   const auto find_storage = [&](const StorageId& id) {
     const ZipEntry* entry = archive.find(root + "data/" + id.key);
     if (entry == nullptr) throw Error(path + ": storage data/" + shown_name(id.key) + " is missing");
-    if (entry->size / id.element_size() < id.count) {
+    if (archive.contents(*entry).size() / id.element_size() < id.count) {
       throw Error(path + ": storage data/" + shown_name(id.key) + " has " + std::to_string(entry->size) +
                   " bytes, expected " + std::to_string(id.count) + " elements of " +
                   std::to_string(id.element_size()));
@@ -505,8 +515,9 @@ TensorFile read_pth_legacy(const uint8_t* bytes, uint64_t size, const std::strin
   const auto find_storage = [&](const StorageId& id) {
     const auto found = places.find(id.key);
     if (found == places.end()) throw Error(path + ": storage " + shown_name(id.key) + " is missing");
-    if (found->second.size / id.element_size() < id.count)
+    if (found->second.size / id.element_size() < id.count) {
       throw Error(path + ": storage " + shown_name(id.key) + " is too short");
+    }
     return found->second;
   };
   checkpoint.read(find_storage, file);
@@ -521,8 +532,9 @@ void write_pth(const std::vector<TensorInfo>& tensors, const TensorSource& sourc
   pickle.opcode('(');
   for (size_t i = 0; i < tensors.size(); ++i) {
     uint64_t count = 0;
-    if (!element_count(tensors[i].shape, count))
+    if (!element_count(tensors[i].shape, count)) {
       throw Error("cannot write " + tensors[i].name + ": its shape is no shape");
+    }
     sizes.push_back(count * static_cast<uint64_t>(dtype_size(tensors[i].dtype)));
     write_tensor(pickle, tensors[i], std::to_string(i), static_cast<int64_t>(count));
   }

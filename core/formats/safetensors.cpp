@@ -78,8 +78,9 @@ void HeaderHandler::fail(const std::string& what) const {
 bool HeaderHandler::other(const char* what) {
   if (skip_ > 0 || (depth_ == 2 && field_ == Field::unknown)) return true;
   if (depth_ == 0) fail("expected an object {…}");
-  if (depth_ == 1)
+  if (depth_ == 1) {
     fail(std::string(what) + " is no tensor, expected {\"dtype\", \"shape\", \"data_offsets\"}");
+  }
   if (in_metadata_) fail(std::string(what) + " is no text, expected only texts in the metadata");
   fail(std::string(what) +
        (field_ == Field::dtype ? " is no dtype" : " is no count, expected non-negative integers"));
@@ -87,8 +88,9 @@ bool HeaderHandler::other(const char* what) {
 
 bool HeaderHandler::number_unsigned(number_unsigned_t value) {
   if (skip_ > 0 || depth_ != 3) return other("a number");
-  if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+  if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
     fail("a number is larger than 2^63");
+  }
   if (field_ == Field::shape) {
     if (entry_.shape.size() == kMaxDimensions) fail("more than 64 dimensions");
     entry_.shape.push_back(static_cast<int64_t>(value));
@@ -173,8 +175,9 @@ void HeaderHandler::end_entry() {
   uint64_t count = 0, bytes = 0;
   const bool fits = element_count(entry_.shape, count) &&
                     !__builtin_mul_overflow(count, static_cast<uint64_t>(dtype_size(entry_.dtype)), &bytes);
-  if (!fits)
+  if (!fits) {
     fail("shape " + shape_text(entry_.shape.data(), entry_.shape.size()) + " is larger than any file");
+  }
   if (offsets_.size() != 2 || offsets_[0] > offsets_[1]) fail("data_offsets are not first byte and end");
   if (offsets_[1] - offsets_[0] != bytes) {
     fail("data_offsets hold " + std::to_string(offsets_[1] - offsets_[0]) + " bytes, expected " +
@@ -217,8 +220,9 @@ void check_coverage(const TensorFile& file, const std::vector<Range>& ranges, ui
   for (const size_t i : order) {
     const std::string name = shown_name(file.tensors[i].name);
     if (ranges[i].first < end) throw Error(path + ": " + name + ": its data overlap those of another tensor");
-    if (ranges[i].first > end)
+    if (ranges[i].first > end) {
       throw Error(path + ": " + name + ": a hole lies before its data, expected none");
+    }
     end = ranges[i].second;
     if (end > size) {
       throw Error(path + ": " + name + ": its data end at byte " + std::to_string(end) + " of " +
@@ -258,8 +262,9 @@ std::string json_text(const std::string& text) {
 
 uint64_t byte_count(const TensorInfo& tensor) {
   uint64_t count = 0;
-  if (!element_count(tensor.shape, count))
+  if (!element_count(tensor.shape, count)) {
     throw Error("cannot write " + tensor.name + ": its shape is no shape");
+  }
   return count * static_cast<uint64_t>(dtype_size(tensor.dtype));
 }
 
@@ -274,8 +279,9 @@ std::string header_text(const std::vector<TensorInfo>& tensors, const std::vecto
   }
   uint64_t begin = 0;
   for (const size_t i : order) {
-    if (tensors[i].name == kMetadata)
+    if (tensors[i].name == kMetadata) {
       throw Error("cannot write a tensor named __metadata__ into safetensors");
+    }
     const uint64_t end = begin + byte_count(tensors[i]);
     text += json_text(tensors[i].name) + ":{\"dtype\":\"" + dtype_name(tensors[i].dtype) +
             "\",\"shape\":" + json(tensors[i].shape).dump() + ",\"data_offsets\":[" + std::to_string(begin) +
@@ -303,8 +309,9 @@ bool is_safetensors(const uint8_t* bytes, uint64_t size) {
 TensorFile read_safetensors(const uint8_t* bytes, uint64_t size, const std::string& path) {
   ByteReader reader(bytes, size, path);
   const auto length = reader.number<uint64_t>("the header's length");
-  if (length > kMaxHeader)
+  if (length > kMaxHeader) {
     reader.fail_at(0, "the header's length is " + std::to_string(length) + ", expected at most 100 MB");
+  }
   const std::string_view header = reader.take(length, "the header");
   TensorFile file;
   file.format = "safetensors";

@@ -41,8 +41,9 @@ bool begins_with(std::string_view text, std::string_view magic) {
                 "git lfs pull fetches the file");
   }
   if (begins_with(text, "\x1f\x8b")) throw Error(path + ": is compressed with gzip, " + kExpected);
-  if (begins_with(text, "\x80"))
+  if (begins_with(text, "\x80")) {
     throw Error(path + ": is a pickle that torch.save did not write, " + kExpected);
+  }
   if (begins_with(text, "\x93NUMPY")) throw Error(path + ": is a NumPy array, " + kExpected);
   throw Error(path + ": is no weight file, " + kExpected);
 }
@@ -117,8 +118,9 @@ std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& shape) {
   std::vector<int64_t> strides(shape.size(), 1);
   for (size_t i = shape.size(); i-- > 1;) {
     // Too large only where another size is 0: no stride is ever taken then.
-    if (__builtin_mul_overflow(strides[i], std::max<int64_t>(shape[i], 1), &strides[i - 1]))
+    if (__builtin_mul_overflow(strides[i], std::max<int64_t>(shape[i], 1), &strides[i - 1])) {
       strides[i - 1] = 0;
+    }
   }
   return strides;
 }

@@ -55,8 +55,9 @@ Directory read_end(ByteReader& file, const uint8_t* bytes) {
   const uint64_t at = find_end_record(file, bytes);
   file.seek(at + 4);
   const auto disk = file.number<uint32_t>("end record");
-  if (disk != 0 && disk != kNarrow32)
+  if (disk != 0 && disk != kNarrow32) {
     file.fail("the archive is spread over several disks, expected one file");
+  }
   file.take(2, "end record");
   Directory directory;
   directory.count = file.number<uint16_t>("end record");
@@ -67,8 +68,9 @@ Directory read_end(ByteReader& file, const uint8_t* bytes) {
   if (directory.offset > at || directory.size > at - directory.offset) {
     file.fail_at(at, "the zip directory lies outside the file: the file is truncated or damaged");
   }
-  if (directory.count > directory.size / kCentralSize)
+  if (directory.count > directory.size / kCentralSize) {
     file.fail_at(at, "the zip directory names too many entries");
+  }
   return directory;
 }
 
@@ -114,11 +116,8 @@ ZipEntry read_central(ByteReader& file, uint64_t& header) {
     if (*number == kNarrow32) wide.push_back(number);
   }
   read_extra64(file, extra, wide);
-  const std::string name = shown_name(entry.name);
-  if ((flags & kEncrypted) != 0) file.fail("entry " + name + " is encrypted, expected a plain one");
-  if (method != 0 || packed != entry.size) {
-    file.fail("entry " + name + " is compressed, expected stored entries as torch.save writes them");
-  }
+  entry.stored = method == 0 && (flags & kEncrypted) == 0 && packed == entry.size;
+  entry.size = packed;
   return entry;
 }
 
@@ -243,6 +242,10 @@ const ZipEntry* ZipArchive::find(const std::string& name) const {
 }
 
 std::string_view ZipArchive::contents(const ZipEntry& entry) const {
+  if (!entry.stored) {
+    throw Error(path_ + ": entry " + shown_name(entry.name) +
+                " is compressed or encrypted, expected stored entries as torch.save writes them");
+  }
   return {reinterpret_cast<const char*>(bytes_) + entry.offset, entry.size};
 }
 
@@ -260,7 +263,7 @@ void ZipWriter::put(const void* data, size_t size) {
 }
 
 void ZipWriter::add(const std::string& name, const void* data, uint64_t size) {
-  Written written{{name, 0, size, crc32(data, size)}, position_};
+  Written written{{name, 0, size, crc32(data, size), true}, position_};
   const bool wide = size > limit32_;
   Record extra;
   if (wide) extra.add(kZip64Extra).add(uint16_t{16}).add(size).add(size);

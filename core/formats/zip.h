@@ -14,8 +14,9 @@ uint32_t crc32(const void* data, size_t size, uint32_t crc = 0);
 struct ZipEntry {
   std::string name;
   uint64_t offset = 0;  ///< first byte of the contents in the file
-  uint64_t size = 0;
+  uint64_t size = 0;    ///< bytes in the file
   uint32_t crc = 0;
+  bool stored = true;  ///< neither compressed nor encrypted
 };
 
 /// The index of a zip archive of stored entries (PKWARE APPNOTE 6.3, with zip64), read from the central
@@ -28,6 +29,7 @@ class ZipArchive {
   const std::vector<ZipEntry>& entries() const { return entries_; }
   /// Null where there is none of that name.
   const ZipEntry* find(const std::string& name) const;
+  /// Throws Error where the entry is compressed or encrypted.
   std::string_view contents(const ZipEntry& entry) const;
   /// The same after a comparison with the entry's CRC.
   std::string_view checked_contents(const ZipEntry& entry) const;

@@ -169,8 +169,9 @@ StateDict to_layout(const StateDict& state, const Layout& layout) {
   for (const auto& [name, tensor] : state.tensors) {
     std::string theirs = name;
     size_t first = 0;
-    while (first < patterns.size() && !patterns[first].apply(name, layout.rules[first].theirs_name, theirs))
+    while (first < patterns.size() && !patterns[first].apply(name, layout.rules[first].theirs_name, theirs)) {
       ++first;
+    }
     if (first == patterns.size() || layout.rules[first].parts == 1) {
       builder.add(theirs, tensor, name);
       continue;

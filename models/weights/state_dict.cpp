@@ -125,8 +125,9 @@ StateDict load_shards(const std::string& path) {
     state.metadata.insert(part.metadata.begin(), part.metadata.end());
     for (NamedTensor& tensor : part.tensors) {
       const auto [place, added] = places.emplace(tensor.first, shard);
-      if (!added)
+      if (!added) {
         throw Error(path + ": " + shown_name(tensor.first) + " is in " + place->second + " and in " + shard);
+      }
       state.tensors.push_back(std::move(tensor));
     }
   }
@@ -158,8 +159,9 @@ std::vector<TensorInfo> tensor_infos(const std::string& path, const StateDict& s
   std::vector<TensorInfo> infos;
   std::unordered_set<std::string> names;
   for (const NamedTensor& tensor : state.tensors) {
-    if (!names.insert(tensor.first).second)
+    if (!names.insert(tensor.first).second) {
       throw Error("cannot write " + path + ": two tensors named " + tensor.first);
+    }
     infos.push_back({tensor.first, dtype_of(tensor), tensor.second.sizes().vec()});
   }
   return infos;

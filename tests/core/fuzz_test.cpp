@@ -180,7 +180,7 @@ std::vector<TensorEntry> read_any(const std::vector<uint8_t>& file) {
 // clang-format off
 const char* const kPhrases[] = {
     "truncated", "is not known", "never set", "pass the end", "mark is missing", "takes no items", "checksum", "not JSON",
-    "a hole", "overlap", "is compressed", "another name", "bytes, expected", "is missing", "bytes of data",
+    "overlap", "is compressed", "another name", "bytes, expected", "is missing", "bytes of data",
     "no weight file", "state dict", "is not used", "elements of type", "first byte and end"};
 // clang-format on
 

@@ -27,7 +27,8 @@ ZipArchive open(const std::string& bytes) {
 
 std::string open_error(const std::string& bytes) {
   try {
-    open(bytes);
+    const ZipArchive zip = open(bytes);
+    for (const ZipEntry& entry : zip.entries()) zip.contents(entry);
   } catch (const Error& error) {
     return error.what();
   }
@@ -89,10 +90,9 @@ TEST(Zip, RefusesDamage) {
   EXPECT_THAT(open_error(bytes.substr(0, 10)), HasSubstr("truncated"));
   EXPECT_THAT(open_error(bytes.substr(0, bytes.size() - 1)), HasSubstr("no zip directory"));
   EXPECT_THAT(open_error(patched(bytes, row + 10, uint16_t{8})), HasSubstr("a is compressed"));
-  EXPECT_THAT(open_error(patched(bytes, row + 8, uint16_t{1})), HasSubstr("encrypted"));
+  EXPECT_THAT(open_error(patched(bytes, row + 8, uint16_t{1})), HasSubstr("a is compressed or encrypted"));
   EXPECT_THAT(open_error(patched(bytes, row + 20, uint32_t{4})), HasSubstr("compressed"));
-  EXPECT_THAT(open_error(patched(patched(bytes, row + 20, 1u << 20), row + 24, 1u << 20)),
-              HasSubstr("outside the file"));
+  EXPECT_THAT(open_error(patched(bytes, row + 20, 1u << 20)), HasSubstr("outside the file"));
   EXPECT_THAT(open_error(patched(bytes, row + 42, uint32_t{5})), HasSubstr("byte 5: expected a zip entry"));
   EXPECT_THAT(open_error(patched(bytes, row + 42, 1u << 30)), HasSubstr("behind the end"));
   EXPECT_THAT(open_error(patched(bytes, row, uint32_t{0})), HasSubstr("row of the zip directory"));
