@@ -12,23 +12,14 @@ using PickleId = uint32_t;
 
 /// One value of a pickle, as data. Texts point into the bytes that were read, which must outlive it.
 struct PickleValue {
+  // clang-format off
   enum class Kind : uint8_t {
-    none,
-    boolean,
-    integer,
-    big_integer,
-    real,
-    text,
-    bytes,
-    tuple,
-    list,
-    dict,
-    set,
-    global,  ///< a class or function by name: `a` module, `b` name (texts)
-    object,  ///< what calling or making something would give: `a` what, `b` arguments; `items` as a dict or
-             ///< list
+    none, boolean, integer, big_integer, real, text, bytes, tuple, list, dict, set,
+    global,      ///< a class or function by name: `a` module, `b` name (texts)
+    object,      ///< what calling or making something would give: `a` what, `b` arguments; `items` as dict or list
     persistent,  ///< a reference out of the pickle: `a` the id
   };
+  // clang-format on
 
   Kind kind = Kind::none;
   PickleId a = 0, b = 0;

@@ -260,14 +260,6 @@ std::string json_text(const std::string& text) {
   }
 }
 
-uint64_t byte_count(const TensorInfo& tensor) {
-  uint64_t count = 0;
-  if (!element_count(tensor.shape, count)) {
-    throw Error("cannot write " + tensor.name + ": its shape is no shape");
-  }
-  return count * static_cast<uint64_t>(dtype_size(tensor.dtype));
-}
-
 std::string header_text(const std::vector<TensorInfo>& tensors, const std::vector<size_t>& order,
                         const std::map<std::string, std::string>& metadata) {
   std::string text = "{";
@@ -282,7 +274,7 @@ std::string header_text(const std::vector<TensorInfo>& tensors, const std::vecto
     if (tensors[i].name == kMetadata) {
       throw Error("cannot write a tensor named __metadata__ into safetensors");
     }
-    const uint64_t end = begin + byte_count(tensors[i]);
+    const uint64_t end = begin + contiguous_bytes(tensors[i]);
     text += json_text(tensors[i].name) + ":{\"dtype\":\"" + dtype_name(tensors[i].dtype) +
             "\",\"shape\":" + json(tensors[i].shape).dump() + ",\"data_offsets\":[" + std::to_string(begin) +
             "," + std::to_string(end) + "]},";
@@ -332,7 +324,7 @@ void write_safetensors(const std::vector<TensorInfo>& tensors,
   sink(&length, sizeof length);
   sink(header.data(), header.size());
   for (const size_t i : order) {
-    if (const uint64_t bytes = byte_count(tensors[i]); bytes > 0) sink(source(i), bytes);
+    if (const uint64_t bytes = contiguous_bytes(tensors[i]); bytes > 0) sink(source(i), bytes);
   }
 }
 

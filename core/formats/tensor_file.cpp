@@ -114,6 +114,18 @@ bool byte_extent(const TensorEntry& entry, uint64_t& bytes) {
   return true;
 }
 
+uint64_t contiguous_bytes(const TensorInfo& tensor) {
+  uint64_t count = 0, bytes = 0;
+  const bool countable =
+      element_count(tensor.shape, count) &&
+      !__builtin_mul_overflow(count, static_cast<uint64_t>(dtype_size(tensor.dtype)), &bytes);
+  if (!countable) {
+    throw Error(shown_name(tensor.name) + ": shape " + shape_text(tensor.shape.data(), tensor.shape.size()) +
+                " is larger than any file");
+  }
+  return bytes;
+}
+
 std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& shape) {
   std::vector<int64_t> strides(shape.size(), 1);
   for (size_t i = shape.size(); i-- > 1;) {

@@ -55,6 +55,8 @@ TensorFile read_tensor_file(const uint8_t* bytes, uint64_t size, const std::stri
 /// False where a size or stride is negative or the number passes 2^63.
 bool element_count(const std::vector<int64_t>& shape, uint64_t& count);
 bool byte_extent(const TensorEntry& entry, uint64_t& bytes);
+/// Bytes of the elements of a tensor without gaps. Throws Error where they cannot be counted.
+uint64_t contiguous_bytes(const TensorInfo& tensor);
 /// Strides in elements of a tensor without gaps, last dimension innermost, of a shape whose elements can be
 /// counted.
 std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& shape);
