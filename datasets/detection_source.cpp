@@ -105,27 +105,38 @@ void review_box(const DetectionSource& source, const DetectionRecord& record, co
                   "left out of training; in evaluation an object that nothing can find");
   } else if (record.width > 0 && record.height > 0) {
     const auto w = static_cast<double>(record.width), h = static_cast<double>(record.height);
-    const std::string size = format("%gx%g", w, h);
+    const auto size = [&] { return format("%gx%g", w, h); };
     if (x >= w || y >= h || x + width <= 0 || y + height <= 0) {
-      findings.fatal(source.file, name(), text() + " lies outside the picture of " + size,
+      findings.fatal(source.file, name(), text() + " lies outside the picture of " + size(),
                      "a box inside the picture");
     } else if (x < -kEdgeTolerance || y < -kEdgeTolerance || x + width > w + kEdgeTolerance ||
                y + height > h + kEdgeTolerance) {
-      findings.note(source.file, name(), text() + " passes the edge of the picture of " + size,
+      findings.note(source.file, name(), text() + " passes the edge of the picture of " + size(),
                     "a box inside the picture", "clipped in training, kept in evaluation");
     }
   }
 }
 
+/// Whether any annotation id comes twice; most files hold them in order.
+bool repeats_an_id(const DetectionSource& source) {
+  std::vector<int64_t> ids;
+  for (const DetectionRecord& record : source.records) {
+    for (const ObjectAnnotation& object : record.objects) ids.push_back(object.id);
+  }
+  std::sort(ids.begin(), ids.end());
+  return std::adjacent_find(ids.begin(), ids.end()) != ids.end();
+}
+
 void review_objects(const DetectionSource& source, const std::unordered_set<int64_t>& categories,
                     Findings& findings) {
+  const bool repeats = repeats_an_id(source);
   std::unordered_set<int64_t> ids;
   for (const DetectionRecord& record : source.records) {
     for (const ObjectAnnotation& object : record.objects) {
       const auto name = [&] {
         return format("annotation %lld, %s", static_cast<long long>(object.id), record_name(record).c_str());
       };
-      if (!ids.insert(object.id).second) {
+      if (repeats && !ids.insert(object.id).second) {
         findings.fatal(source.file, name(), "the id is given twice", "an id of its own for each annotation");
       }
       if (categories.count(object.category_id) == 0) {

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/random.h"
 #include "core/text.h"
 #include "tests/support.h"
 
@@ -158,6 +159,32 @@ TEST(Image, BytesBetweenTheMarkersOfAJpegAreNoDamage) {
   bytes.insert(bytes.size() - 2, "xx");
   write_file(path, bytes);
   EXPECT_EQ(error_of(path), "");
+}
+
+TEST(Image, MutatedFilesGiveErrorsOnly) {
+  const std::string folder = test::scratch_dir("mutated");
+  RandomStream random(11);
+  for (const char* name : {"a.jpg", "a.png"}) {
+    const std::string path = folder + "/" + name;
+    write_image(path, gradient(24, 24));
+    const std::string whole = read_file(path);
+    for (int i = 0; i < 400; ++i) {
+      std::string bytes = whole;
+      for (int64_t change = random.integer(1, 3); change > 0; --change) {
+        const auto at = static_cast<size_t>(random.integer(0, static_cast<int64_t>(bytes.size()) - 1));
+        bytes[at] = static_cast<char>(random.integer(0, 255));
+      }
+      write_file(path, bytes);
+      try {
+        read_image(path);
+      } catch (const Error&) {
+      }
+      try {
+        image_size(path);
+      } catch (const Error&) {
+      }
+    }
+  }
 }
 
 TEST(Image, MonstrousSizesAreRefused) {
