@@ -68,6 +68,7 @@ std::unique_ptr<BatchSource> detection_batches(Dataset dataset, const DataOption
   loader.shuffle = loader.drop_last = training;
   loader.skip_bad = options.skip_bad;
   loader.seed = seed;
+  loader.name = [dataset](int64_t record) { return dataset->record(record).file_name; };
   const int64_t records = dataset->size();
   return make_loader<DetectionSample>(
       records, loader,

@@ -7,6 +7,7 @@
 #include <exception>
 #include <map>
 #include <mutex>
+#include <new>
 #include <numeric>
 #include <set>
 #include <thread>
@@ -73,12 +74,27 @@ class Reading : public BatchRecords {
     const int64_t record = epoch_.order[static_cast<size_t>(place)];
     RandomStream rng{options_.seed, static_cast<uint64_t>(epoch_.number), static_cast<uint64_t>(record)};
     try {
-      read(record, rng);
+      read_named(record, rng, read);
       return true;
     } catch (const Error& error) {
       if (!options_.skip_bad) throw;
       bad_.add(record, error.what());
       return false;
+    }
+  }
+
+  /// An Error names its file; what OpenCV or the standard library throws does not.
+  void read_named(int64_t record, RandomStream& rng, const ReadRecord& read) const {
+    try {
+      read(record, rng);
+    } catch (const Error&) {
+      throw;
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& error) {
+      const std::string name =
+          options_.name ? options_.name(record) : format("record %lld", static_cast<long long>(record));
+      throw Error(name + ": " + error.what());
     }
   }
 
@@ -151,6 +167,8 @@ class Loader : public BatchSource {
       next_to_make_ = next_to_give_ = first_batch;
       made_.clear();
     }
+    first_batch_ = first_batch;
+    given_ = 0;
     start_workers();
     work_.notify_all();
   }
@@ -159,9 +177,11 @@ class Loader : public BatchSource {
     while (epoch_ != nullptr && next_to_give_ < batches_per_epoch()) {
       Made made = options_.workers == 0 ? make(*epoch_, next_to_give_++, generation_) : take();
       if (made.error != nullptr) std::rethrow_exception(made.error);
-      if (made.batch != nullptr) return std::move(made.batch);
+      if (made.batch == nullptr) continue;
+      ++given_;
+      return std::move(made.batch);
     }
-    if (bad_.count() == records_) {
+    if (epoch_ != nullptr && first_batch_ == 0 && given_ == 0) {  // or a training run would go round for ever
       throw Error(format("none of the %lld records can be read", static_cast<long long>(records_)));
     }
     return nullptr;
@@ -221,6 +241,7 @@ class Loader : public BatchSource {
   const MakeBatch make_;
   BadRecords bad_;
   std::vector<std::thread> workers_;
+  int64_t first_batch_ = 0, given_ = 0;  // of this epoch
 
   std::mutex mutex_;                      // guards what follows
   std::condition_variable work_, ready_;  // a batch may be made; a batch was made

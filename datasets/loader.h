@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct LoaderOptions {
       false;  ///< the incomplete batch at the end; a set smaller than a batch is one batch all the same
   bool skip_bad = false;  ///< records that cannot be read are warned about, counted and left out
   uint64_t seed = 0;
+  std::function<std::string(int64_t record)> name;  ///< of a record, for messages; none: "record 17"
   int64_t ahead = 0;  ///< batches that may wait for `next`; 0: twice the workers
 };
 
@@ -28,9 +30,10 @@ class BatchRecords {
  public:
   virtual ~BatchRecords() = default;
   /// Calls read(record, rng) for every record of the batch in order; rng is the stream (seed, epoch, record).
-  /// What `read` throws ends the batch, or with skip_bad, if it is an Error, leaves the record out. With
-  /// shuffle the record's place is then taken by the next readable one of the epoch's order, so that training
-  /// batches keep their size; without, the batch is smaller, and one without any record is passed over.
+  /// What `read` throws ends the batch as an Error (what is none gets the record's name; std::bad_alloc
+  /// stays), or with skip_bad leaves the record out. With shuffle the record's place is then taken by the
+  /// next readable one of the epoch's order, so that training batches keep their size; without, the batch is
+  /// smaller, and one without any record is passed over.
   virtual void read(const ReadRecord& read) = 0;
 };
 
