@@ -1,0 +1,166 @@
+#include "trainers/run_directory.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+#include <system_error>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "core/text.h"
+#include "datasets/image.h"
+
+namespace zoo {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kConfig = "config.json";
+constexpr const char* kMetrics = "metrics.jsonl";
+constexpr const char* kLog = "log.txt";
+constexpr const char* kPredictions = "predictions";
+
+int open_for_appending(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (descriptor < 0) throw Error("cannot write " + path + ": " + std::strerror(errno));
+  return descriptor;
+}
+
+/// NAME.tmp.PID, which AtomicFile removes unless the process is killed.
+bool is_leftover(const std::string& name) {
+  const size_t at = name.rfind(".tmp.");
+  int64_t pid = 0;
+  return at != std::string::npos && parse_int(name.substr(at + 5), pid);
+}
+
+void remove_leftovers(const std::string& folder) {
+  if (!is_directory(folder)) return;
+  for (const std::string& name : list_folder(folder)) {
+    std::error_code code;
+    if (is_leftover(name)) fs::remove(join_path(folder, name), code);
+  }
+}
+
+/// Whether a line of metrics.jsonl was written before the checkpoint with that state.
+bool belongs(const std::string& text, const TrainerState& state) {
+  const Json line = Json::parse(text, nullptr, false);
+  if (!line.is_object() || !line.contains("step") || !line.at("step").is_number_integer()) return false;
+  const auto step = line.at("step").get<int64_t>();
+  return step <= (line.value("kind", "") == "validation" ? state.validated_step : state.logged_step);
+}
+
+void cut_metrics(const std::string& path, const TrainerState& state) {
+  if (!file_exists(path)) return;
+  const std::string text = read_file(path);
+  std::string kept;
+  for (const std::string& line : split(text, '\n')) {
+    if (!line.empty() && belongs(line, state)) kept += line + "\n";
+  }
+  if (kept != text) write_file(path, kept);
+}
+
+std::string time_stamp() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S ", &local);
+  return text;
+}
+
+}  // namespace
+
+void require_no_run(const std::string& run) {
+  if (file_exists(run) && !is_directory(run))
+    throw Error("cannot write into " + run + ": it is a file, expected a folder");
+  if (file_exists(join_path(run, kConfig)) || has_checkpoint(run)) {
+    throw Error(run + " already holds a run, expected another --output, or --resume " + run +
+                " to go on with it");
+  }
+}
+
+void create_run(const std::string& run, const Json& config) {
+  require_no_run(run);
+  make_folders(run);
+  update_run_config(run, config);
+}
+
+Json read_run_config(const std::string& run) {
+  if (!file_exists(run)) throw Error(run + ": there is no such run directory");
+  const std::string path = join_path(run, kConfig);
+  if (!is_directory(run) || !file_exists(path)) {
+    throw Error(run + " is no run directory (it has no config.json), expected one that zoo train wrote");
+  }
+  Json config = read_json(path);
+  for (const char* section :
+       {"model", "data", "loss", "optimizer", "schedule", "trainer", "eval", "verify"}) {
+    if (!config.is_object() || !config.contains(section) || !config.at(section).is_object()) {
+      throw Error(path + ": has no section '" + section + "', expected the config.json that zoo train wrote");
+    }
+  }
+  return config;
+}
+
+void update_run_config(const std::string& run, const Json& config) {
+  write_file(join_path(run, kConfig), dump_json(config) + "\n");
+}
+
+bool has_checkpoint(const std::string& run) {
+  if (!is_directory(run)) return false;
+  for (const std::string& name : list_folder(run)) {
+    if (ends_with(name, ".ckpt")) return true;
+  }
+  return false;
+}
+
+RunWriter::RunWriter(const std::string& run, const TrainerState& state) : run_(run) {
+  log_ = open_for_appending(path(kLog));
+  if (::flock(log_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    ::close(log_);
+    throw Error(run + ": another process is training in this run, expected it to end first");
+  }
+  remove_leftovers(run);
+  remove_leftovers(path(kPredictions));
+  cut_metrics(path(kMetrics), state);
+  metrics_ = open_for_appending(path(kMetrics));
+  set_log_sink([this](const std::string& message) {
+    const std::string line = time_stamp() + message + "\n";
+    if (::write(log_, line.data(), line.size()) < 0)
+      return;  // the metrics and checkpoints tell of a full disk
+  });
+}
+
+RunWriter::~RunWriter() {
+  set_log_sink(nullptr);
+  if (metrics_ >= 0) ::close(metrics_);
+  if (log_ >= 0) ::close(log_);
+}
+
+std::string RunWriter::path(const std::string& name) const {
+  return join_path(run_, name);
+}
+
+void RunWriter::add_metrics(const Json& line) {
+  const std::string text = line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  const ssize_t written = ::write(metrics_, text.data(), text.size());
+  if (written == static_cast<ssize_t>(text.size())) return;
+  throw Error("cannot write " + path(kMetrics) + ": " +
+              (written < 0 ? std::strerror(errno) : "the disk is full"));
+}
+
+void RunWriter::add_predictions(const std::vector<Preview>& previews) {
+  if (previews.empty()) return;
+  make_folders(path(kPredictions));
+  for (const Preview& preview : previews)
+    write_image(join_path(path(kPredictions), preview.name + ".png"), preview.rgb);
+}
+
+void RunWriter::draw() {}
+
+}  // namespace zoo

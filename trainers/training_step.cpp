@@ -1,0 +1,139 @@
+#include "trainers/training_step.h"
+
+#include <ATen/ops/_foreach_copy.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "core/error.h"
+#include "core/text.h"
+#include "trainers/precision.h"
+
+namespace zoo {
+
+namespace {
+
+std::vector<torch::Tensor> tensors_of(const NamedTensors& named) {
+  std::vector<torch::Tensor> list;
+  for (const auto& item : named) list.push_back(item.second);
+  return list;
+}
+
+void require_matches(const std::string& pattern, const std::vector<std::string>& names) {
+  const bool found = std::any_of(names.begin(), names.end(),
+                                 [&](const std::string& name) { return matches_wildcard(name, pattern); });
+  if (found) return;
+  throw UsageError("trainer.freeze: '" + pattern + "' matches no parameter" + did_you_mean(pattern, names) +
+                   " (a pattern is a whole name with * and ?, for example '" +
+                   split(names.front(), '.').front() + "*')");
+}
+
+}  // namespace
+
+std::vector<ParameterGroup> trainable_groups(Task& task, const OptimizerOptions& options,
+                                             const std::vector<std::string>& freeze) {
+  std::vector<std::string> names;
+  for (const auto& item : task.module().named_parameters()) names.push_back(item.key());
+  const auto frozen = [&](const std::string& name) {
+    return std::any_of(freeze.begin(), freeze.end(),
+                       [&](const std::string& pattern) { return matches_wildcard(name, pattern); });
+  };
+  std::vector<ParameterGroup> groups = task.parameter_groups(options);
+  for (const ParameterGroup& group : groups) {
+    for (const auto& item : group.parameters) names.push_back(item.first);
+  }
+  if (names.empty()) throw Error("the model has no parameters");
+  for (const std::string& pattern : freeze) require_matches(pattern, names);
+  for (auto& item : task.module().named_parameters()) {
+    if (frozen(item.key())) item.value().set_requires_grad(false);
+  }
+  size_t left = 0;
+  for (ParameterGroup& group : groups) {
+    auto& parameters = group.parameters;
+    parameters.erase(std::remove_if(parameters.begin(), parameters.end(),
+                                    [&](const auto& item) { return frozen(item.first); }),
+                     parameters.end());
+    left += parameters.size();
+  }
+  if (left == 0) throw UsageError("trainer.freeze leaves no parameter to train");
+  return groups;
+}
+
+ModelTensors model_tensors(Task& task, const std::vector<ParameterGroup>& groups) {
+  ModelTensors tensors;
+  std::set<std::string> names;
+  for (const auto& item : task.module().named_parameters()) {
+    names.insert(item.key());
+    tensors.parameters.emplace_back(item.key(), item.value());
+  }
+  for (const ParameterGroup& group : groups) {
+    for (const auto& item : group.parameters) {
+      if (names.insert(item.first).second) tensors.parameters.push_back(item);
+    }
+  }
+  for (const auto& item : task.module().named_buffers())
+    tensors.buffers.emplace_back(item.key(), item.value());
+  return tensors;
+}
+
+TrainingStep::TrainingStep(Task& task, const Json& config, torch::Device device)
+    : task_(task),
+      device_(device),
+      options_(config.at("trainer").get<TrainerOptions>()),
+      groups_(trainable_groups(task, config.at("optimizer").get<OptimizerOptions>(), options_.freeze)),
+      tensors_(model_tensors(task, groups_)),
+      optimizer_(config.at("optimizer").get<OptimizerOptions>(), groups_) {}
+
+StepResult TrainingStep::run(const std::vector<std::unique_ptr<Batch>>& batches, double lr_factor) {
+  StepResult result;
+  if (options_.nonfinite == "skip") keep_buffers();
+  std::vector<torch::Tensor> scalars;
+  for (const auto& batch : batches) {
+    result.terms.push_back(backward(*batch, batches.size()));
+    result.samples += batch->size();
+    scalars.push_back(result.terms.back().total.to(torch::kDouble));
+  }
+  const torch::NoGradGuard no_grad;
+  scalars.push_back(gradient_norm(optimizer_.gradients()).to(torch::kDouble));
+  const torch::Tensor values = torch::stack(scalars).cpu();  // [batches + 1], the step's only transfer
+  const auto* value = values.data_ptr<double>();
+  result.losses.assign(value, value + batches.size());
+  result.gradient_norm = value[batches.size()];
+  result.finite =
+      std::all_of(value, value + values.numel(), [](double number) { return std::isfinite(number); });
+  if (result.finite) {
+    optimizer_.step(lr_factor, clip_factor(result.gradient_norm, options_.clip_norm));
+  } else if (options_.nonfinite == "skip") {
+    restore_buffers();
+  }
+  optimizer_.zero_grad();
+  return result;
+}
+
+LossTerms TrainingStep::backward(const Batch& batch, size_t batches) {
+  LossTerms loss;
+  {
+    const AutocastGuard autocast(device_, precision_type(options_.precision));
+    loss = task_.loss(batch, device_);
+  }
+  (batches == 1 ? loss.total : loss.total / static_cast<double>(batches)).backward();
+  loss.total = loss.total.detach();
+  return loss;
+}
+
+void TrainingStep::keep_buffers() {
+  if (tensors_.buffers.empty()) return;
+  const torch::NoGradGuard no_grad;
+  if (kept_buffers_.empty()) {
+    for (const auto& item : tensors_.buffers) kept_buffers_.push_back(item.second.clone());
+  } else {
+    at::_foreach_copy_(kept_buffers_, tensors_of(tensors_.buffers));
+  }
+}
+
+void TrainingStep::restore_buffers() {
+  if (!kept_buffers_.empty()) at::_foreach_copy_(tensors_of(tensors_.buffers), kept_buffers_);
+}
+
+}  // namespace zoo

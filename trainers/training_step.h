@@ -1,0 +1,61 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "datasets/batch.h"
+#include "trainers/averaging.h"
+#include "trainers/optimizers.h"
+#include "trainers/task.h"
+
+namespace zoo {
+
+/// The task's groups without the parameters whose names match a pattern of `freeze`; those get no gradient
+/// any more. Buffers (running statistics) of frozen layers still move. Throws UsageError for a pattern that
+/// matches nothing, and where nothing is left to train.
+std::vector<ParameterGroup> trainable_groups(Task& task, const OptimizerOptions& options,
+                                             const std::vector<std::string>& freeze);
+
+/// All tensors of a run's model: the module's, and parameters that a task trains beside it (class weights of
+/// a loss).
+struct ModelTensors {
+  NamedTensors parameters, buffers;
+};
+ModelTensors model_tensors(Task& task, const std::vector<ParameterGroup>& groups);
+
+/// What an optimiser step came to.
+struct StepResult {
+  bool finite = true;            ///< false: weights and buffers are as before the step
+  std::vector<double> losses;    ///< one a batch
+  double gradient_norm = 0;      ///< before clipping
+  std::vector<LossTerms> terms;  ///< one a batch, detached
+  int64_t samples = 0;
+};
+
+/// One optimiser step over `trainer.accumulate` batches: mean of their losses, autocast around the forward
+/// pass alone, gradients clipped by their global norm.
+class TrainingStep {
+ public:
+  TrainingStep(Task& task, const Json& config, torch::Device device);
+
+  StepResult run(const std::vector<std::unique_ptr<Batch>>& batches, double lr_factor);
+
+  Optimizer& optimizer() { return optimizer_; }
+  const Optimizer& optimizer() const { return optimizer_; }
+  const ModelTensors& tensors() const { return tensors_; }
+
+ private:
+  LossTerms backward(const Batch& batch, size_t batches);
+  void keep_buffers();
+  void restore_buffers();
+
+  Task& task_;
+  torch::Device device_;
+  TrainerOptions options_;
+  std::vector<ParameterGroup> groups_;
+  ModelTensors tensors_;
+  Optimizer optimizer_;
+  std::vector<torch::Tensor> kept_buffers_;  ///< before the step, where steps may be left out
+};
+
+}  // namespace zoo
