@@ -25,7 +25,7 @@ Json model_section(const std::string& name, Json options) {
 }
 
 Detector make_detr(const DetrOptions& options, const DetrLossOptions& loss) {
-  const Detr detr(options);
+  Detr detr(options);
   Detector detector;
   detector.module = detr.ptr();
   detector.forward = [detr](torch::Tensor pixels, torch::Tensor mask) mutable {
@@ -147,7 +147,7 @@ Architecture classifier(const std::string& name, const std::string& description,
   architecture.description = description;
   architecture.make = [make] { return make().ptr(); };
   architecture.forward = [](torch::nn::Module& module, const torch::Tensor& pixels) {
-    dynamic_cast<typename Net::ContainedType::element_type&>(module).forward(pixels);
+    dynamic_cast<typename Net::ContainedType&>(module).forward(pixels);
   };
   return architecture;
 }
