@@ -182,7 +182,8 @@ DetrFeatures DetrImpl::encode(const torch::Tensor& pixels, torch::Tensor mask) {
   torch::Tensor x = features.projected.flatten(2).transpose(1, 2);  // [B,hw,D]
   // The sums along the layers stay in float32 where their parts are bfloat16.
   if (at::autocast::is_autocast_enabled(x.device().type())) x = x.to(torch::kFloat);
-  features.position = backbone->position(cells).flatten(1, 2).to(x.scalar_type());  // [B,hw,D]
+  features.position =
+      backbone->position(cells.to(x.scalar_type())).flatten(1, 2).to(x.scalar_type());  // [B,hw,D]
   const torch::Tensor valid = features.valid.defined() ? features.valid.flatten(1) : features.valid;
   features.memory = encoder(x, features.position, key_mask(valid));  // [B,hw,D]
   return features;

@@ -9,7 +9,7 @@ namespace zoo {
 
 torch::Tensor sine_position_encoding(const torch::Tensor& valid, int64_t dim) {
   constexpr double kTwoPi = 2 * M_PI, kEps = 1e-6, kTemperature = 10000;
-  const torch::Tensor real = valid.to(torch::kFloat);
+  const torch::Tensor real = valid.to(at::promote_types(valid.scalar_type(), torch::kFloat));
   torch::Tensor y = real.cumsum(1), x = real.cumsum(2);  // [B,h,w]
   y = y / (y.slice(1, -1) + kEps) * kTwoPi;
   x = x / (x.slice(2, -1) + kEps) * kTwoPi;

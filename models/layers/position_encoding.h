@@ -6,7 +6,8 @@
 namespace zoo {
 
 /// Sine encoding of places in a picture (Carion et al. 2020, appendix A.4, after Vaswani et al. 2017):
-/// valid [B,h,w], not zero on real cells -> [B,h,w,dim] float32; dim a multiple of 4.
+/// valid [B,h,w], 1 on real cells, 0 elsewhere -> [B,h,w,dim], float64 for float64, otherwise float32 (half
+/// precision would blur the phases); dim a multiple of 4.
 ///
 /// Coordinates count the real cells, the first one is 1, divided by the count in their column or row, times
 /// 2π. The first half of the channels is of y, the second of x; channel k of a half is sin (k even) or cos (k
