@@ -12,6 +12,7 @@
 #include "datasets/batch.h"
 #include "datasets/options.h"
 #include "datasets/spec.h"
+#include "datasets/tensor_pool.h"
 
 namespace zoo {
 
@@ -120,8 +121,9 @@ DetectionSample evaluation_sample(const DetectionDataset& dataset, int64_t index
                                   const DetectionTransformOptions& options);
 /// The evaluation transform of a picture that belongs to no data set.
 DetectionSample evaluation_sample(const cv::Mat& rgb, const DetectionTransformOptions& options);
+/// Normalises (v / 255 - mean) / std and pads. Pixels and mask come from `pool` where there is one.
 std::unique_ptr<DetectionBatch> collate(std::vector<DetectionSample> samples,
-                                        const DetectionTransformOptions& options);
+                                        const DetectionTransformOptions& options, TensorPool* pool = nullptr);
 
 /// Training set and validation set of a run. The training SPEC means split train, and the validation SPEC (or
 /// the training SPEC where it is empty) split val, unless they name one. With `val_fraction` the validation

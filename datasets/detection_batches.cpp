@@ -76,7 +76,9 @@ std::unique_ptr<BatchSource> detection_batches(Dataset dataset, const DataOption
         return training ? training_sample(*dataset, record, transform, rng)
                         : evaluation_sample(*dataset, record, transform);
       },
-      [transform](std::vector<DetectionSample> samples) { return collate(std::move(samples), transform); });
+      [transform, pool = TensorPool::make()](std::vector<DetectionSample> samples) {
+        return collate(std::move(samples), transform, pool.get());
+      });
 }
 
 }  // namespace zoo

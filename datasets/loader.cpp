@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <csignal>
 #include <exception>
@@ -256,6 +257,25 @@ class Loader : public BatchSource {
 
 std::unique_ptr<BatchSource> make_loader(int64_t records, const LoaderOptions& options, MakeBatch make) {
   return std::make_unique<Loader>(records, options, std::move(make));
+}
+
+double samples_per_second(BatchSource& source, double seconds) {
+  using Clock = std::chrono::steady_clock;
+  int64_t epoch = 0, samples = 0;
+  const auto next = [&] {
+    std::unique_ptr<Batch> batch = source.next();
+    for (; batch == nullptr; batch = source.next()) source.start_epoch(++epoch);
+    return batch->size();
+  };
+  source.start_epoch(epoch);
+  next();
+  const Clock::time_point start = Clock::now();
+  double elapsed = 0;
+  do {
+    samples += next();
+    elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+  } while (elapsed < seconds);
+  return static_cast<double>(samples) / elapsed;
 }
 
 }  // namespace zoo

@@ -60,4 +60,9 @@ std::unique_ptr<BatchSource> make_loader(int64_t records, const LoaderOptions& o
   });
 }
 
+/// Samples per second that a source delivers in the long run: over whole batches of at least `seconds`, epoch
+/// after epoch, from the second batch on. (Batches of several workers arrive in bunches, so that the median
+/// time of `next` says nothing.) Throws what `next` throws.
+double samples_per_second(BatchSource& source, double seconds);
+
 }  // namespace zoo

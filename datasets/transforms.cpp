@@ -244,7 +244,7 @@ void fill_slot(const cv::Mat& image, const DetectionTransformOptions& options, i
 }  // namespace
 
 std::unique_ptr<DetectionBatch> collate(std::vector<DetectionSample> samples,
-                                        const DetectionTransformOptions& options) {
+                                        const DetectionTransformOptions& options, TensorPool* pool) {
   auto batch = std::make_unique<DetectionBatch>();
   const auto size = static_cast<int64_t>(samples.size());
   int64_t height = 0, width = 0;
@@ -252,8 +252,11 @@ std::unique_ptr<DetectionBatch> collate(std::vector<DetectionSample> samples,
     height = std::max<int64_t>(height, sample.image.rows);
     width = std::max<int64_t>(width, sample.image.cols);
   }
-  batch->pixels = torch::empty({size, 3, height, width});
-  batch->mask = torch::empty({size, height, width}, torch::kBool);
+  const auto empty = [&](const std::vector<int64_t>& sizes, torch::Dtype dtype) {
+    return pool == nullptr ? torch::empty(sizes, dtype) : pool->empty(sizes, dtype);
+  };
+  batch->pixels = empty({size, 3, height, width}, torch::kFloat);
+  batch->mask = empty({size, height, width}, torch::kBool);
   batch->original_sizes = torch::empty({size, 2}, torch::kLong);
   batch->padded = false;
   for (int64_t b = 0; b < size; ++b) {
