@@ -36,17 +36,27 @@ struct CocoMetrics {
   std::vector<double> per_class;
 };
 
-/// The bbox protocol of pycocotools 2.0 to the last bit of its arithmetic (detr.md section 7), with `threads` workers.
-/// Throws Error for detections of an unknown image id.
-CocoMetrics evaluate_coco(const CocoGroundTruth& truth, const std::vector<CocoDetection>& detections, int threads);
+/// The bbox protocol of pycocotools 2.0 to the last bit of its arithmetic, with `threads` workers: IoU
+/// thresholds 0.5…0.95, 101 recall points, areas split at 32² and 96² pixels, the best 100 detections of an
+/// image and category. An object counts whatever the id of its annotation (pycocotools never matches one
+/// whose id is 0) and also where another annotation has the same id. Objects of images or categories that the
+/// ground truth does not list, and detections of such categories, are left out with a warning. Throws Error
+/// for detections of an unknown image.
+CocoMetrics evaluate_coco(const CocoGroundTruth& truth, const std::vector<CocoDetection>& detections,
+                          int threads);
 
-/// The `metrics` document of the contract: the twelve names and `per_class` (names; `name (id)` where two are equal),
-/// null for NaN.
+/// The `metrics` document of the contract: the twelve names and `per_class` (names; `name (id)` where two are
+/// equal), null for NaN.
 Json coco_metrics_json(const CocoMetrics& metrics, const CocoGroundTruth& truth);
 /// The table for people, n/a for NaN.
 std::string coco_metrics_table(const CocoMetrics& metrics);
 
-/// Readers that build no document tree. Throw Error naming file, record and what would be right.
+/// Readers of an instances file and of a results file (a list of {image_id, category_id, bbox, score}), one
+/// pass, no document tree, any order of keys, unknown keys skipped; a repeated key counts where it stands
+/// last. Numbers are the doubles nearest to the text; ids are integers of 64 bits, 17.0 being one. In an
+/// annotation `iscrowd` may be missing (0) and so may `area` (w times h); a category without a name takes its
+/// id. Throw Error naming file, record (counted from 0), key and what would be right, or the byte where the
+/// file is malformed JSON.
 CocoGroundTruth read_coco_ground_truth(const std::string& annotations_json);
 std::vector<CocoDetection> read_coco_results(const std::string& results_json);
 
