@@ -113,17 +113,26 @@ void set_part(Joined& joined, const LayoutRule& rule, const std::string& origin,
 
 /// The parts in one tensor; undefined where some are missing.
 torch::Tensor join_parts(const Joined& joined, const std::string& source) {
-  std::vector<torch::Tensor> tensors;
+  const Part& first = joined.parts[0];
   for (const Part& part : joined.parts) {
     if (!part.tensor.defined()) return {};
-    if (part.tensor.dim() == 0 || part.tensor.sizes() != joined.parts[0].tensor.sizes()) {
-      throw Error(source + ": " + part.origin + " " + shape_of(part.tensor) + " and " +
-                  joined.parts[0].origin + " " + shape_of(joined.parts[0].tensor) + " are parts of " +
-                  joined.name + ", expected equal shapes");
+    const bool fits = part.tensor.dim() > 0 && part.tensor.sizes() == first.tensor.sizes() &&
+                      part.tensor.scalar_type() == first.tensor.scalar_type();
+    if (!fits) {
+      throw Error(source + ": " + part.origin + " " + shape_of(part.tensor) + " and " + first.origin + " " +
+                  shape_of(first.tensor) + " are parts of " + joined.name +
+                  ", expected equal shapes and types");
     }
-    tensors.push_back(part.tensor);
   }
-  return torch::cat(tensors, 0);
+  const int64_t rows = first.tensor.size(0);
+  std::vector<int64_t> shape = first.tensor.sizes().vec();
+  shape[0] = rows * static_cast<int64_t>(joined.parts.size());
+  torch::Tensor whole = torch::empty(shape, first.tensor.options().requires_grad(false));
+  const torch::NoGradGuard no_grad;
+  for (size_t i = 0; i < joined.parts.size(); ++i) {
+    copy_elements(whole.narrow(0, static_cast<int64_t>(i) * rows, rows), joined.parts[i].tensor);
+  }
+  return whole;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "models/weights/state_dict.h"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <unordered_map>
 #include <unordered_set>
@@ -65,7 +66,10 @@ torch::Tensor make_tensor(const TensorEntry& entry, const std::shared_ptr<const 
   if (boolean) return view.ne(0);
   const bool aligned =
       reinterpret_cast<uintptr_t>(first) % static_cast<uintptr_t>(dtype_size(entry.dtype)) == 0;
-  return aligned ? view : view.clone();
+  if (aligned) return view;
+  torch::Tensor copy = torch::empty(entry.shape, type);
+  copy_elements(copy, view);
+  return copy;
 }
 
 std::string shape_of(const torch::Tensor& tensor) {
@@ -221,6 +225,16 @@ void save_pth(const std::string& path, const StateDict& state) {
   file.commit();
 }
 
+void copy_elements(torch::Tensor target, const torch::Tensor& source) {
+  const bool plain = target.scalar_type() == source.scalar_type() && target.is_cpu() && source.is_cpu() &&
+                     target.is_contiguous() && source.is_contiguous() && target.sizes() == source.sizes();
+  if (plain) {
+    if (target.nbytes() > 0) std::memcpy(target.data_ptr(), source.data_ptr(), target.nbytes());
+  } else {
+    target.copy_(source);
+  }
+}
+
 std::string FitReport::message(const std::string& source) const {
   std::vector<std::string> firsts;
   for (const std::string& first :
@@ -246,7 +260,7 @@ FitReport assign(torch::nn::Module& module, const StateDict& state, const std::v
     } else if (found->second->sizes() != target.sizes()) {
       report.misshapen.push_back(described(name, *found->second) + ", expected " + shape_of(target));
     } else {
-      torch::Tensor(target).copy_(*found->second);
+      copy_elements(target, *found->second);
     }
     if (found != given.end()) given.erase(found);
   }

@@ -46,6 +46,11 @@ void save_safetensors(const std::string& path, const StateDict& state);
 /// Writes a zip that Python's `torch.load(weights_only=True)` reads: an OrderedDict of contiguous tensors.
 void save_pth(const std::string& path, const StateDict& state);
 
+/// Copies elements between tensors of one shape, converted to the target's dtype and device. Plain copies on
+/// the CPU stay on the calling thread: they wait for memory, and torch's threads only add their barriers
+/// (measured: 0.06 s against 0.2 s to 1.3 s for 160 MB on a busy machine with two cores).
+void copy_elements(torch::Tensor target, const torch::Tensor& source);
+
 /// What does not fit when tensors meet a module.
 struct FitReport {
   std::vector<std::string> missing, extra,
