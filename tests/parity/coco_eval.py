@@ -1,7 +1,7 @@
 """pycocotools' verdict on random detection sets: coco_eval.py FOLDER COUNT
 
-Writes into FOLDER, for n in 0..COUNT-1, truth_n.json, results_n.json and expected_n.json: the twelve numbers and AP
-per category id, null where pycocotools says -1.
+Writes into FOLDER, for n in 0..COUNT-1 and for n = zero, truth_n.json, results_n.json and expected_n.json: the twelve
+numbers and AP per category id, null where pycocotools says -1. In the set zero the annotation has the id 0.
 """
 import contextlib
 import io
@@ -54,7 +54,7 @@ def random_set(seed):
                 category = truth[-1]["category_id"] if rng.random() < 0.9 else rng.choice(used)
                 results.append(dict(image_id=image, category_id=category, bbox=near(rng, box, noise, whole), score=score()))
     for _ in range(rng.choice([1, 40, 400])):
-        category = rng.choice(categories) if rng.random() < 0.9 else 5000
+        category = 5000 if seed % 7 == 0 and rng.random() < 0.3 else rng.choice(categories)
         results.append(dict(image_id=rng.choice(images), category_id=category, bbox=random_box(rng, whole), score=score()))
     if seed % 5 == 0:  # an image with more detections than count
         for _ in range(250):
@@ -84,14 +84,21 @@ def verdict(document, results):
     return expected
 
 
+def zero_id_set():
+    """One object, found exactly, whose annotation has the id 0."""
+    record = dict(image_id=1, category_id=1, bbox=[10, 10, 20, 20])
+    truth = dict(images=[dict(id=1)], categories=[dict(id=1, name="class 1")],
+                 annotations=[dict(record, id=0, area=400, iscrowd=0)])
+    return truth, [dict(record, score=0.9)]
+
+
 def main():
     folder, count = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-    for seed in range(count):
-        document, results = random_set(seed)
+    for name, (document, results) in [("zero", zero_id_set())] + [(n, random_set(n)) for n in range(count)]:
         with contextlib.redirect_stdout(io.StringIO()):
             expected = verdict(document, results)
-        for name, content in ("truth", document), ("results", results), ("expected", expected):
-            (folder / f"{name}_{seed}.json").write_text(json.dumps(content))
+        for part, content in ("truth", document), ("results", results), ("expected", expected):
+            (folder / f"{part}_{name}.json").write_text(json.dumps(content))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
 
 #include <map>
 
-#include "core/log.h"
 #include "core/text.h"
 #include "tests/support.h"
 
@@ -27,7 +26,7 @@ TEST(CocoEvalParity, EqualsPycocotoolsOnRandomSets) {
   ZOO_NEEDS_PYTHON();
   const std::string folder = test::scratch_dir("coco-eval");
   test::run_python("coco_eval.py", {folder, std::to_string(kSets)});
-  set_log_level(LogLevel::quiet);
+  ::testing::internal::CaptureStderr();  // warnings of unknown categories
   std::map<std::string, int> present, absent;
   double total = 0;
   for (int n = 0; n < kSets; ++n) {
@@ -41,6 +40,8 @@ TEST(CocoEvalParity, EqualsPycocotoolsOnRandomSets) {
     for (const auto& [name, value] : expected.items()) ++(value.is_null() ? absent : present)[name];
     if (expected.at("AP").is_number()) total += expected.at("AP").get<double>();
   }
+  const std::string warnings = ::testing::internal::GetCapturedStderr();
+  EXPECT_NE(warnings.find("category_id (first: 5000)"), std::string::npos);
   // The sets say something: scores are neither all 0 nor all 1, every figure exists in most sets and is
   // missing in some.
   EXPECT_GT(total / kSets, 0.1);
@@ -49,6 +50,16 @@ TEST(CocoEvalParity, EqualsPycocotoolsOnRandomSets) {
     EXPECT_GT(present[name], kSets / 2) << name;
     EXPECT_GT(absent[name], 0) << name;
   }
+}
+
+// pycocotools keeps matches as annotation ids and takes 0 for "none"; an object counts here whatever its id.
+TEST(CocoEvalParity, CountsAnnotationZeroWhichPycocotoolsLoses) {
+  ZOO_NEEDS_PYTHON();
+  const std::string folder = test::scratch_dir("coco-eval-zero");
+  test::run_python("coco_eval.py", {folder, "0"});
+  EXPECT_EQ(read_json(folder + "/expected_zero.json").at("AP"), 0.0);
+  const CocoGroundTruth truth = read_coco_ground_truth(folder + "/truth_zero.json");
+  EXPECT_NEAR(evaluate_coco(truth, read_coco_results(folder + "/results_zero.json"), 1).AP, 1, 1e-12);
 }
 
 }  // namespace

@@ -345,14 +345,12 @@ Buckets make_buckets(const CocoGroundTruth& truth, const std::vector<CocoDetecti
     }
   }
   if (stray_objects > 0) {
-    log_warning(
-        format("%lld objects of the ground truth are of an image or category that it does not list: left out",
-               static_cast<long long>(stray_objects)));
+    log_warning(format("left out %lld of %zu objects: the ground truth does not list their image or category",
+                       static_cast<long long>(stray_objects), truth.objects.size()));
   }
   if (stray_found > 0) {
     log_warning(format(
-        "%lld of %zu detections are of categories that the ground truth does not have (first: "
-        "category_id %lld): left out",
+        "left out %lld of %zu detections: the ground truth does not have their category_id (first: %lld)",
         static_cast<long long>(stray_found), detections.size(), static_cast<long long>(stray_category)));
   }
   return buckets;

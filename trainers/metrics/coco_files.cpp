@@ -20,11 +20,15 @@ constexpr const char* kResults = "a list of results {image_id, category_id, bbox
 constexpr const char* kInstances = "a COCO instances file: an object with images, annotations and categories";
 
 /// A value as it stands in the file, cut where long.
-std::string shown(json::value& value) {
-  const std::string token = trim(value.raw_json_token());
+std::string shown(std::string_view raw_token) {
+  const std::string token = trim(raw_token);
   if (token.empty() || token[0] == '[') return "a list";
   if (token[0] == '{') return "an object";
   return token.size() > 40 ? token.substr(0, 40) + "…" : token;
+}
+
+std::string shown(json::value& value) {
+  return shown(value.raw_json_token());
 }
 
 /// One JSON file while it is read from front to back. All failures throw Error with the file and the record.
@@ -47,8 +51,10 @@ class JsonFile {
   Root root(simdjson::simdjson_result<Root> (json::document::*get)() &) {
     Root result;
     const simdjson::error_code code = (document_.*get)().get(result);
-    if (code == simdjson::INCORRECT_TYPE)
-      throw Error(path_ + ": not what was expected, which is " + expected_);
+    std::string_view token;
+    if (code == simdjson::INCORRECT_TYPE && document_.raw_json_token().get(token) == simdjson::SUCCESS) {
+      throw Error(path_ + ": is " + shown(token) + ", expected " + expected_);
+    }
     if (code != simdjson::SUCCESS) malformed();
     return result;
   }
