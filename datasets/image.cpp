@@ -109,7 +109,9 @@ cv::Mat decode_jpeg(const Bytes& file, const std::string& name) {
   struct Destroy {
     void operator()(void* handle) const { tjDestroy(handle); }
   };
-  thread_local const std::unique_ptr<void, Destroy> decoder(tjInitDecompress());
+  // A new decoder for each picture: after a damaged one it would keep tables that spoil the next.
+  const std::unique_ptr<void, Destroy> decoder(tjInitDecompress());
+  if (decoder == nullptr) throw Error(name + ": no memory for decoding");
   int width = 0, height = 0, subsampling = 0, colors = 0;
   const auto size = static_cast<unsigned long>(file.size);
   const bool known =

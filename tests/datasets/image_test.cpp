@@ -164,6 +164,7 @@ TEST(Image, BytesBetweenTheMarkersOfAJpegAreNoDamage) {
 TEST(Image, MutatedFilesGiveErrorsOnly) {
   const std::string folder = test::scratch_dir("mutated");
   RandomStream random(11);
+  write_image(folder + "/sound.jpg", gradient(24, 24));
   for (const char* name : {"a.jpg", "a.png"}) {
     const std::string path = folder + "/" + name;
     write_image(path, gradient(24, 24));
@@ -183,6 +184,7 @@ TEST(Image, MutatedFilesGiveErrorsOnly) {
         image_size(path);
       } catch (const Error&) {
       }
+      ASSERT_EQ(error_of(folder + "/sound.jpg"), "") << "a damaged file must not spoil the next one";
     }
   }
 }
