@@ -12,6 +12,7 @@
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "core/error.h"
@@ -105,6 +106,13 @@ cv::Mat decode_by_opencv(const Bytes& file, const std::string& name) {
   return image;
 }
 
+/// Whether the end marker stands in the last KiB (some writers add bytes behind it).
+bool ends_with_marker(const Bytes& file) {
+  const size_t begin = file.size > 1024 ? file.size - 1024 : 0;
+  const std::string_view tail(reinterpret_cast<const char*>(file.data) + begin, file.size - begin);
+  return tail.rfind("\xFF\xD9") != std::string_view::npos;
+}
+
 cv::Mat decode_jpeg(const Bytes& file, const std::string& name) {
   struct Destroy {
     void operator()(void* handle) const { tjDestroy(handle); }
@@ -119,7 +127,10 @@ cv::Mat decode_jpeg(const Bytes& file, const std::string& name) {
   if (!known) {
     const std::string message = tjGetErrorStr2(decoder.get());
     // A rare layout of chroma that this interface does not name: libjpeg below OpenCV decodes it.
-    if (message.find("subsampling") != std::string::npos) return decode_by_opencv(file, name);
+    if (message.find("subsampling") != std::string::npos) {
+      if (!ends_with_marker(file)) throw Error(name + ": truncated JPEG");
+      return decode_by_opencv(file, name);
+    }
     throw Error(name + ": damaged JPEG: " + message);
   }
   check_size(width, height, name);
