@@ -154,6 +154,15 @@ TEST(Coco, SplitsByTheNamesThatPeopleUse) {
   EXPECT_EQ(open("coco:" + make_coco(kWhole, "train"), "train")->size(), 2);
 }
 
+TEST(Coco, TheUsualSplitGoesBeforeAnotherOfItsName) {
+  const std::string folder = make_coco(kWhole);
+  make_folders(folder + "/val");
+  for (const char* name : {"a.png", "b.png"}) write_file(folder + "/val/" + name, "");
+  write_file(folder + "/annotations/instances_val.json", replaced(kWhole, R"("id": 7)", R"("id": 77)"));
+  EXPECT_EQ(open("coco:" + folder)->record(0).objects[0].id, 7) << "val2017 without a split named";
+  EXPECT_EQ(open("coco:" + folder + ",split=val")->record(0).objects[0].id, 77) << "val where it is named";
+}
+
 TEST(Coco, OtherLayouts) {
   const std::string folder = make_coco(kWhole);
   const std::string file = folder + "/annotations/instances_val2017.json";

@@ -30,6 +30,8 @@ rotated = Image.Exif()
 rotated[0x0112] = 6
 save("exif.jpg", rgb, quality=90, exif=rotated)
 save("plain.png", rgb)
+save("exif.png", rgb, exif=rotated)
+save("exif.webp", rgb, lossless=True, exif=rotated)
 save("alpha.png", Image.fromarray(rgba, "RGBA"))
 save("grey.png", rgb.convert("L"))
 save("grey-alpha.png", Image.fromarray(rgba, "RGBA").convert("LA"))
