@@ -5,8 +5,8 @@
 
 namespace zoo {
 
-/// A parsed data SPEC: `NAME` of an embedded set, or `KIND:PATH[,key=value]…`. The kind stands before the first
-/// colon; `\,` is a comma in PATH.
+/// A parsed data SPEC: `NAME` of an embedded set, or `KIND:PATH[,key=value]…`. The kind stands before the
+/// first colon; `\,` is a comma in PATH.
 struct DataSpec {
   std::string kind;  ///< "shapes", "coco", …
   std::string path;  ///< empty for an embedded set
@@ -22,8 +22,8 @@ struct DataSpec {
 struct DataKind {
   std::string name;
   bool embedded = false;
-  std::string task;         ///< "detection", …
-  std::string description;  ///< one line
+  std::string task;                  ///< "detection", …
+  std::string description;           ///< one line
   std::vector<std::string> options;  ///< keys it knows beside `split`
 };
 const std::vector<DataKind>& data_kinds();
