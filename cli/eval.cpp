@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <thread>
+
 #include "cli/command.h"
 #include "cli/results.h"
 #include "cli/setup.h"
@@ -37,16 +40,23 @@ std::string scored_data(const Json& config) {
   return val.empty() ? config.at("data").at("train").get<std::string>() : val;
 }
 
+/// FILE for the first data set, FILE-2, FILE-3 … (before the ending) for the further ones.
+std::string numbered_file(const std::string& file, size_t set) {
+  if (set == 0) return file;
+  const size_t dot = file.rfind('.');
+  const size_t end = dot == std::string::npos || file.find('/', dot) != std::string::npos ? file.size() : dot;
+  return file.substr(0, end) + "-" + std::to_string(set + 1) + file.substr(end);
+}
+
 void save_outputs(const EvalFlags& flags, Task& task, size_t set) {
   auto* detection = dynamic_cast<DetectionTask*>(&task);
   if (detection == nullptr) return;
-  const std::string suffix = set == 0 ? "" : "-" + std::to_string(set + 1);
   if (!flags.save_predictions.empty()) {
-    write_coco_results(file_with_suffix(flags.save_predictions, suffix), detection->detections());
+    write_coco_results(numbered_file(flags.save_predictions, set), detection->detections());
   }
   if (flags.output.empty()) return;
   make_folders(flags.output);
-  write_coco_results(join_path(flags.output, "predictions" + suffix + ".json"), detection->detections());
+  write_coco_results(numbered_file(join_path(flags.output, "predictions.json"), set), detection->detections());
 }
 
 int evaluate_model(const EvalFlags& flags, const ConfigFlags& configuration) {
@@ -80,7 +90,7 @@ int evaluate_predictions(const EvalFlags& flags) {
   if (flags.data.empty()) throw UsageError("--predictions FILE of detections needs the ground truth: expected --data coco:PATH");
   if (flags.data.size() > 1) throw UsageError("--predictions FILE belongs to one data set, expected one --data");
   const CocoGroundTruth truth = read_ground_truth(parse_data_spec(flags.data.front()));
-  const CocoMetrics metrics = evaluate_coco(truth, read_coco_results(flags.predictions), available_threads());
+  const CocoMetrics metrics = evaluate_coco(truth, read_coco_results(flags.predictions), static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
   const std::vector<NamedMetrics> results = {{flags.data.front(), coco_metrics_json(metrics, truth)}};
   if (flags.json) {
     print_json(results_json("eval", nullptr, results));

@@ -59,6 +59,8 @@ class Task {
   virtual TraceSpec trace_spec() = 0;
   /// Inputs of that signature of a batch size and (height, width), unpadded; for summaries and benchmarks.
   virtual std::vector<torch::Tensor> example_inputs(int64_t batch_size, std::pair<int64_t, int64_t> size) const = 0;
+  /// (height, width) of the input that evaluation makes, for benchmarks.
+  virtual std::pair<int64_t, int64_t> default_input_size() const = 0;
   /// `zoo.categories`, `zoo.preprocessing`: what a weight file says beside the configuration.
   virtual std::map<std::string, std::string> weight_metadata() const = 0;
   /// Names and shapes of a batch's tensors, for --dry-run.

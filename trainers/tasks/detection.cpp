@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/log.h"
 #include "core/text.h"
 #include "datasets/draw.h"

@@ -62,6 +62,9 @@ class DetectionTask : public Task {
   std::vector<Preview> previews(int64_t count, torch::Device device) override;
   TraceSpec trace_spec() override;
   std::vector<torch::Tensor> example_inputs(int64_t batch_size, std::pair<int64_t, int64_t> size) const override;
+  std::pair<int64_t, int64_t> default_input_size() const override {
+    return {transform_.eval_size, transform_.eval_size};
+  }
   std::map<std::string, std::string> weight_metadata() const override;
   std::vector<std::pair<std::string, std::string>> describe(const Batch& batch) const override;
 
