@@ -1,6 +1,7 @@
 #include "models/summary.h"
 
 #include <algorithm>
+#include <cmath>
 #include <exception>
 #include <map>
 #include <optional>
@@ -197,7 +198,8 @@ void Observer::observe(const std::string& operation, std::vector<IValue> argumen
     effect = rule({std::move(arguments), outputs[0], sources.trace, sources.weights > 0});
     if (effect.field) trace.field = *effect.field;
     if (effect.new_map) {
-      trace.cells = outputs[0].numel() / outputs[0].size(outputs[0].dim() - 1 - trace.field.size.size());
+      const int64_t channels = outputs[0].size(outputs[0].dim() - 1 - trace.field.size.size());
+      trace.cells = outputs[0].numel() / std::max<int64_t>(channels, 1);
     }
   } else if (const Entry* made = find(outputs[0]);
              made != nullptr && !is_larger(trace.field, made->trace.field)) {
@@ -276,15 +278,24 @@ bool all_equal(const std::vector<double>& values) {
   return std::all_of(values.begin(), values.end(), [&](double value) { return value == values[0]; });
 }
 
+Json number_json(double value) {
+  if (value == std::floor(value)) return static_cast<int64_t>(value);
+  return value;
+}
+
 Json figure_json(const std::vector<double>& values) {
   if (values.empty()) return nullptr;
-  return all_equal(values) ? Json(values[0]) : Json(values);
+  if (all_equal(values)) return number_json(values[0]);
+  Json list = Json::array();
+  for (const double value : values) list.push_back(number_json(value));
+  return list;
 }
 
 std::string figure_text(const std::vector<double>& values) {
   std::vector<std::string> parts;
   for (const double value : values) parts.push_back(format("%g", value));
-  return values.empty() || all_equal(values) ? (parts.empty() ? "" : parts[0]) : join(parts, "x");
+  if (parts.empty()) return "";
+  return all_equal(values) ? parts[0] : join(parts, "x");
 }
 
 void add_field(Json& document, const ReceptiveField& field) {

@@ -144,10 +144,12 @@ OperationEffect attention(const OperationCall& call) {
   return effect;
 }
 
-/// lstm, gru, rnn_*(x [..,D], state, weights, ..): every matrix once a step.
+/// lstm, gru, rnn_*(x [..,D], state, weights, ..), packed (x, batch sizes, state, weights, ..): every matrix
+/// once a step.
 OperationEffect recurrence(const OperationCall& call) {
   double weights = 0;
-  for (const Tensor& weight : call.arguments[2].toTensorVector()) {
+  const IValue& list = call.arguments[call.arguments[3].isTensorList() ? 3 : 2];
+  for (const Tensor& weight : list.toTensorVector()) {
     if (weight.dim() == 2) weights += static_cast<double>(weight.numel());
   }
   OperationEffect effect;
