@@ -1,0 +1,112 @@
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "models/backbones/resnet.h"
+#include "models/backbones/tiny.h"
+#include "models/backbones/vgg.h"
+#include "models/layers/batch_norm.h"
+
+namespace zoo {
+namespace {
+
+int64_t values(const std::vector<torch::Tensor>& tensors) {
+  int64_t count = 0;
+  for (const torch::Tensor& tensor : tensors) count += tensor.numel();
+  return count;
+}
+
+std::vector<std::vector<int64_t>> shapes(const std::vector<torch::Tensor>& tensors) {
+  std::vector<std::vector<int64_t>> result;
+  for (const torch::Tensor& tensor : tensors) result.push_back(tensor.sizes().vec());
+  return result;
+}
+
+using Shapes = std::vector<std::vector<int64_t>>;
+
+TEST(Backbones, ParameterCountsAreTorchvisions) {
+  EXPECT_EQ(values(ResNetClassifier(resnet50())->parameters()), 25557032);
+  EXPECT_EQ(values(ResNetClassifier(resnet101())->parameters()), 44549160);
+  EXPECT_EQ(values(Vgg(VggOptions())->parameters()), 138357544);
+}
+
+TEST(Backbones, ClassifiersGiveLogits) {
+  const torch::NoGradGuard no_grad;
+  ResNetOptions options = resnet50();
+  options.num_classes = 7;
+  EXPECT_EQ(ResNetClassifier(options)->forward(torch::zeros({2, 3, 64, 64})).sizes().vec(),
+            (std::vector<int64_t>{2, 7}));
+  VggOptions vgg;
+  vgg.num_classes = 7;
+  Vgg net(vgg);
+  EXPECT_EQ(net->forward(torch::zeros({2, 3, 96, 64})).sizes().vec(), (std::vector<int64_t>{2, 7}));
+  EXPECT_EQ(net->features(torch::zeros({1, 3, 96, 64})).sizes().vec(), (std::vector<int64_t>{1, 512, 3, 2}));
+}
+
+TEST(Backbones, StagesRoundSizesUp) {
+  const torch::NoGradGuard no_grad;
+  const torch::Tensor pixels = torch::zeros({1, 3, 97, 130});
+  EXPECT_EQ(shapes(ResNet(resnet50())->stages(pixels)),
+            (Shapes{{1, 256, 25, 33}, {1, 512, 13, 17}, {1, 1024, 7, 9}, {1, 2048, 4, 5}}));
+  EXPECT_EQ(shapes(TinyBackbone()->stages(pixels)),
+            (Shapes{{1, 32, 25, 33}, {1, 64, 13, 17}, {1, 128, 7, 9}}));
+  ResNetOptions dilated = resnet50();
+  dilated.dilate_last = true;
+  EXPECT_EQ(ResNet(dilated)->features(pixels).sizes().vec(), (std::vector<int64_t>{1, 2048, 7, 9}));
+}
+
+/// torchvision's rule for DC5: (stride, dilation, padding) of the 3x3 convolutions of the last stage.
+TEST(Backbones, DilationBeginsAtTheSecondBlock) {
+  ResNetOptions options = resnet50();
+  options.dilate_last = true;
+  ResNet net(options);
+  for (const auto& item : net->named_modules()) {
+    if (item.key().rfind("layer4.", 0) != 0 || item.key().find("conv2") == std::string::npos) continue;
+    const auto& conv = item.value()->as<torch::nn::Conv2dImpl>()->options;
+    const int64_t dilation = item.key() == "layer4.0.conv2" ? 1 : 2;
+    EXPECT_EQ(conv.stride()->front(), 1) << item.key();
+    EXPECT_EQ(conv.dilation()->front(), dilation) << item.key();
+    EXPECT_EQ(std::get<torch::ExpandingArray<2>>(conv.padding())->front(), dilation) << item.key();
+  }
+}
+
+TEST(Backbones, FrozenNormsAreBuffersThatNothingUpdates) {
+  BatchNorm2d norm(3, /*frozen=*/true);
+  EXPECT_TRUE(norm->parameters().empty());
+  EXPECT_EQ(norm->buffers().size(), 4);
+  norm->weight.copy_(torch::tensor({1.0, 2.0, -1.0}));
+  norm->bias.copy_(torch::tensor({0.5, 0.0, 1.0}));
+  norm->running_mean.copy_(torch::tensor({0.1, -0.2, 0.3}));
+  norm->running_var.copy_(torch::tensor({0.5, 1.5, 1e-6}));
+  const torch::Tensor x = torch::randn({2, 3, 4, 5});
+  const auto per_channel = [](const torch::Tensor& v) { return v.view({1, 3, 1, 1}).to(torch::kDouble); };
+  const torch::Tensor expected = (x - per_channel(norm->running_mean)) /
+                                     (per_channel(norm->running_var) + 1e-5).sqrt() *
+                                     per_channel(norm->weight) +
+                                 per_channel(norm->bias);
+  norm->train();
+  EXPECT_LE((norm(x) - expected).abs().max().item<double>(),
+            1e-3);  // the third channel is of the order of 1000
+  EXPECT_EQ(norm->running_mean[0].item<float>(), 0.1f);
+}
+
+TEST(Backbones, LearningNormsUpdateInTraining) {
+  BatchNorm2d norm(3);
+  EXPECT_EQ(norm->parameters().size(), 2);
+  const torch::Tensor y = norm(torch::randn({8, 3, 4, 4}) * 3 + 5);
+  EXPECT_LE(y.mean().abs().item<double>(), 1e-5);
+  EXPECT_NEAR(norm->running_mean[0].item<double>(), 0.5, 0.2);
+}
+
+TEST(Backbones, RandomWeightsWithFrozenNormsKeepTheSignalsSize) {
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(0);
+  for (ResNetOptions options : {resnet50(), resnet101()}) {
+    options.frozen_norm = true;
+    const double deviation = ResNet(options)->features(torch::randn({1, 3, 128, 128})).std().item<double>();
+    EXPECT_GT(deviation, 0.1);
+    EXPECT_LT(deviation, 10);
+  }
+}
+
+}  // namespace
+}  // namespace zoo
