@@ -15,6 +15,7 @@
 #include "core/log.h"
 #include "core/text.h"
 #include "datasets/image.h"
+#include "trainers/curves.h"
 
 namespace zoo {
 namespace fs = std::filesystem;
@@ -119,6 +120,37 @@ bool has_checkpoint(const std::string& run) {
   return false;
 }
 
+namespace {
+
+/// Every line set in by four blanks: Markdown shows it as it is.
+std::string indented(const std::string& text) {
+  std::string result = "    ";
+  for (const char c : text) {
+    result += c;
+    if (c == '\n') result += "    ";
+  }
+  return result;
+}
+
+/// The numbers of a line of metrics.jsonl under TensorBoard's tags: `train/loss`, `terms/loss_ce`, `validation/AP`.
+std::vector<std::pair<std::string, double>> figures(const Json& line) {
+  std::vector<std::pair<std::string, double>> result;
+  const auto kind = line.at("kind").get<std::string>();
+  for (const auto& item : line.items()) {
+    if (item.value().is_number() && item.key() != "step") {
+      result.emplace_back(kind + "/" + item.key(), item.value().get<double>());
+    } else if (item.value().is_object()) {
+      const std::string group = item.key() == "metrics" ? kind : item.key();
+      for (const auto& part : item.value().items()) {
+        if (part.value().is_number()) result.emplace_back(group + "/" + part.key(), part.value().get<double>());
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
 RunWriter::RunWriter(const std::string& run, const TrainerState& state) : run_(run) {
   log_ = open_for_appending(path(kLog));
   if (::flock(log_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
@@ -129,6 +161,8 @@ RunWriter::RunWriter(const std::string& run, const TrainerState& state) : run_(r
   remove_leftovers(path(kPredictions));
   cut_metrics(path(kMetrics), state);
   metrics_ = open_for_appending(path(kMetrics));
+  events_ = std::make_unique<EventWriter>(run, state.step == 0 ? 0 : state.step + 1);
+  if (state.step == 0) events_->add_text("config", indented(read_file(path(kConfig))), 0);
   set_log_sink([this](const std::string& message) {
     const std::string line = time_stamp() + message + "\n";
     if (::write(log_, line.data(), line.size()) < 0)
@@ -149,18 +183,26 @@ std::string RunWriter::path(const std::string& name) const {
 void RunWriter::add_metrics(const Json& line) {
   const std::string text = line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   const ssize_t written = ::write(metrics_, text.data(), text.size());
-  if (written == static_cast<ssize_t>(text.size())) return;
-  throw Error("cannot write " + path(kMetrics) + ": " +
-              (written < 0 ? std::strerror(errno) : "the disk is full"));
+  if (written != static_cast<ssize_t>(text.size())) {
+    throw Error("cannot write " + path(kMetrics) + ": " +
+                (written < 0 ? std::strerror(errno) : "the disk is full"));
+  }
+  const auto step = line.at("step").get<int64_t>();
+  for (const auto& [tag, value] : figures(line)) events_->add_scalar(tag, value, step);
 }
 
-void RunWriter::add_predictions(const std::vector<Preview>& previews) {
+void RunWriter::add_predictions(const std::vector<Preview>& previews, int64_t step) {
   if (previews.empty()) return;
   make_folders(path(kPredictions));
-  for (const Preview& preview : previews)
+  for (const Preview& preview : previews) {
     write_image(join_path(path(kPredictions), preview.name + ".png"), preview.rgb);
+    events_->add_image("predictions/" + preview.name, encode_png(preview.rgb), step);
+  }
 }
 
-void RunWriter::draw() {}
+void RunWriter::draw(const std::string& best_metric) {
+  draw_curves(path(kMetrics), path("curves.png"), best_metric);
+  events_->flush();
+}
 
 }  // namespace zoo

@@ -1,11 +1,13 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/options.h"
 #include "trainers/checkpoint.h"
 #include "trainers/task.h"
+#include "trainers/tensorboard.h"
 
 namespace zoo {
 
@@ -33,18 +35,19 @@ class RunWriter {
   RunWriter(const RunWriter&) = delete;
   RunWriter& operator=(const RunWriter&) = delete;
 
-  /// Appends a line to metrics.jsonl. Throws Error where the disk fails.
+  /// Appends a line to metrics.jsonl, and its figures to the event file. Throws Error where the disk fails.
   void add_metrics(const Json& line);
-  /// Writes predictions/NAME.png.
-  void add_predictions(const std::vector<Preview>& previews);
-  /// Draws curves.png from metrics.jsonl.
-  void draw();
+  /// Writes predictions/NAME.png, and the pictures into the event file.
+  void add_predictions(const std::vector<Preview>& previews, int64_t step);
+  /// Draws curves.png from metrics.jsonl and flushes the event file.
+  void draw(const std::string& best_metric);
 
   std::string path(const std::string& name) const;
 
  private:
   std::string run_;
   int log_ = -1, metrics_ = -1;
+  std::unique_ptr<EventWriter> events_;
 };
 
 }  // namespace zoo

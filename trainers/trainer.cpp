@@ -368,7 +368,7 @@ void Trainer::validate() {
   log_info(format("validation  step %lld  %s %s%s  in %s", static_cast<long long>(state_.step), name.c_str(),
                   metrics.at(name).dump().c_str(), best ? " (best so far)" : "",
                   human_seconds(validation_seconds_).c_str()));
-  writer_.draw();
+  writer_.draw(state_.best_metric);
 }
 
 /// Metrics and pictures of the (averaged) weights; leaves the model as it was.
@@ -382,7 +382,7 @@ Json Trainer::evaluate() {
     if (stop_requested()) throw Interrupted("interrupted in a validation");
     progress_.update(done, all);
   });
-  writer_.add_predictions(task_.previews(kPreviews, device_));
+  writer_.add_predictions(task_.previews(kPreviews, device_), state_.step);
   progress_.relabel("training");
   task_.module().train();
   return metrics;
