@@ -1,13 +1,86 @@
 #include "models/runtime/runtime.h"
 
-#include "models/runtime/cpu_features.h"
+#include <ATen/autocast_mode.h>
+#include <torch/torch.h>
 
-#include <utility>
+#include <algorithm>
+
+#include "core/text.h"
+#include "models/runtime/cpu_features.h"
 
 namespace zoo {
 
-Runtime::Runtime(TraceSpec spec, RuntimeOptions options) : spec_(std::move(spec)), precision_(options.precision) {}
-std::vector<torch::Tensor> Runtime::run(const std::vector<torch::Tensor>& inputs) { return spec_.forward(inputs); }
-std::string cpu_features() { return "?"; }
+namespace {
+
+/// Share of an output's largest value by which bf16 (8 bits of mantissa) may differ over a deep network.
+constexpr double kTolerance = 0.1;
+
+/// bf16 autocast on the CPU for its lifetime.
+class Autocast {
+ public:
+  Autocast() : enabled_(at::autocast::is_autocast_enabled(at::kCPU)), dtype_(at::autocast::get_autocast_dtype(at::kCPU)) {
+    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+    at::autocast::set_autocast_enabled(at::kCPU, true);
+    at::autocast::increment_nesting();
+  }
+  ~Autocast() {
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(at::kCPU, enabled_);
+    at::autocast::set_autocast_dtype(at::kCPU, dtype_);
+  }
+  Autocast(const Autocast&) = delete;
+  Autocast& operator=(const Autocast&) = delete;
+
+ private:
+  bool enabled_;
+  at::ScalarType dtype_;
+};
+
+double relative_difference(const torch::Tensor& a, const torch::Tensor& b) {
+  const double scale = std::max(1e-6, b.abs().max().item().toDouble());
+  return (a.to(torch::kFloat) - b.to(torch::kFloat)).abs().max().item().toDouble() / scale;
+}
+
+}  // namespace
+
+Runtime::Runtime(TraceSpec spec, const RuntimeOptions& options) : spec_(std::move(spec)), precision_(options.precision) {
+  const torch::NoGradGuard no_grad;
+  spec_.module->eval();
+  for (torch::Tensor& parameter : spec_.module->parameters()) {
+    if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
+  }
+  if (precision_ == "bf16" && !cpu_has_bf16()) {
+    precision_ = "fp32";
+    fallback_ = "this processor has no bf16 arithmetic";
+  }
+}
+
+std::vector<torch::Tensor> Runtime::run_bf16(const std::vector<torch::Tensor>& inputs) {
+  const Autocast autocast;
+  return spec_.forward(inputs);
+}
+
+std::vector<torch::Tensor> Runtime::run(const std::vector<torch::Tensor>& given) {
+  const torch::NoGradGuard no_grad;
+  std::vector<torch::Tensor> inputs;
+  for (const torch::Tensor& input : given) {
+    inputs.push_back(input.dim() == 4 ? input.contiguous(torch::MemoryFormat::ChannelsLast) : input);
+  }
+  if (precision_ != "bf16") return spec_.forward(inputs);
+  std::vector<torch::Tensor> outputs = run_bf16(inputs);
+  const std::vector<int64_t> size = inputs.front().sizes().vec();
+  if (std::find(checked_.begin(), checked_.end(), size) != checked_.end()) return outputs;
+  checked_.push_back(size);
+  const std::vector<torch::Tensor> expected = spec_.forward(inputs);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const double difference = relative_difference(outputs[i], expected[i]);
+    if (difference <= kTolerance) continue;
+    precision_ = "fp32";
+    fallback_ = format("output %zu in bf16 differs by %.3g of its largest value, at most %.2g expected", i, difference,
+                       kTolerance);
+    return expected;
+  }
+  return outputs;
+}
 
 }  // namespace zoo
