@@ -25,7 +25,7 @@ from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
 
 DEPTHS = {"resnet50": [3, 4, 6, 3], "resnet101": [3, 4, 23, 3]}
 # (height, width of the batch), [(height, width of each picture)]
-CASES = [((128, 160), [(128, 130), (100, 160)]), ((138, 106), [(138, 106), (70, 90), (121, 47)])]
+CASES = [((128, 160), [(128, 120), (90, 160)]), ((138, 106), [(138, 106), (70, 90), (121, 47)])]
 
 
 def build(backbone, dilation):
