@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include <ATen/autocast_mode.h>
 #include <torch/torch.h>
 
 #include "core/error.h"
@@ -66,12 +65,14 @@ Assigned assign(const torch::Tensor& logits, const torch::Tensor& boxes, const D
 
 /// [L] Σ w·nll / Σ w over each layer's queries.
 torch::Tensor cross_entropy(const Assigned& assigned, int64_t layers, double eos_coef) {
-  torch::Tensor weight = torch::ones(assigned.logits.size(1), assigned.logits.options().requires_grad(false));
+  torch::Tensor weight = torch::ones(assigned.logits.size(1), assigned.logits.options());
   weight[-1].fill_(eos_coef);
   const torch::Tensor nll =
       torch::nll_loss(assigned.logits.log_softmax(-1), assigned.classes, weight, at::Reduction::None);
-  const torch::Tensor weights = weight.index_select(0, assigned.classes);
-  return nll.view({layers, -1}).sum(1) / weights.view({layers, -1}).sum(1);
+  torch::Tensor weights = weight.index_select(0, assigned.classes).view({layers, -1}).sum(1);
+  weights = weights.clamp_min(1e-12);  // 0 without targets where no-object weighs nothing
+  return nll.view({layers, -1}).sum(1) / weights;
+}).sum(1) / weights.view({layers, -1}).sum(1);
 }
 
 /// Figures of the answers' classes, for people.
@@ -115,7 +116,6 @@ LossTerms detr_criterion(const torch::Tensor& given_logits, const torch::Tensor&
                          const std::vector<torch::Tensor>& target_boxes, const DetrLossOptions& options,
                          double num_boxes) {
   check_shapes(given_logits, given_boxes, labels, target_boxes);
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const bool precise = given_boxes.scalar_type() == torch::kDouble;
   const torch::Tensor logits = given_logits.to(precise ? torch::kDouble : torch::kFloat);
   const torch::Tensor boxes = given_boxes.to(logits.scalar_type());

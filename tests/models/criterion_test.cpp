@@ -222,6 +222,14 @@ TEST(Criterion, BatchWithoutTargets) {
   EXPECT_EQ(boxes.grad().abs().max().item<double>(), 0);
 }
 
+TEST(Criterion, NothingWeighsAnything) {
+  DetrLossOptions options;
+  options.eos_coef = 0;
+  const LossTerms loss = detr_criterion(torch::randn({1, 1, 5, 4}), torch::rand({1, 1, 5, 4}), {labels({})},
+                                        {no_boxes()}, options);
+  EXPECT_EQ(loss.total.item<double>(), 0);
+}
+
 TEST(Criterion, MoreTargetsThanQueriesTrain) {
   torch::Tensor logits = torch::randn({1, 1, 2, 4}).requires_grad_();
   torch::Tensor boxes = torch::rand({1, 1, 2, 4}).requires_grad_();
