@@ -72,7 +72,6 @@ torch::Tensor cross_entropy(const Assigned& assigned, int64_t layers, double eos
   torch::Tensor weights = weight.index_select(0, assigned.classes).view({layers, -1}).sum(1);
   weights = weights.clamp_min(1e-12);  // 0 without targets where no-object weighs nothing
   return nll.view({layers, -1}).sum(1) / weights;
-}).sum(1) / weights.view({layers, -1}).sum(1);
 }
 
 /// Figures of the answers' classes, for people.
