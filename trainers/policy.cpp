@@ -21,6 +21,10 @@ bool reached_end(const TrainerState& state, const TrainerOptions& options) {
   return options.max_steps > 0 ? state.step >= options.max_steps : state.epoch >= options.epochs;
 }
 
+bool is_finished(const TrainerState& state, const TrainerOptions& options) {
+  return reached_end(state, options) && state.validated_step == state.step;
+}
+
 bool at_epoch_end(const TrainerState& state) {
   return state.step > 0 && state.batch == 0;
 }

@@ -18,6 +18,8 @@ int64_t total_steps(const TrainerOptions& options, int64_t steps_per_epoch);
 
 /// By max_steps, epochs or early_stop.
 bool reached_end(const TrainerState& state, const TrainerOptions& options);
+/// The end is reached and validated.
+bool is_finished(const TrainerState& state, const TrainerOptions& options);
 /// Whether the last step ended an epoch.
 bool at_epoch_end(const TrainerState& state);
 /// At the end in any case, and never twice at one step.

@@ -29,9 +29,12 @@ void write_stderr(const std::string& text) {
 
 }  // namespace
 
-double seconds_left(double elapsed, int64_t done, int64_t all) {
-  if (done <= 0) return 0;
-  return elapsed / static_cast<double>(done) * static_cast<double>(std::max<int64_t>(0, all - done));
+void Pace::add(double seconds, int64_t samples) {
+  constexpr int64_t kMemory = 30;  // steps
+  steps_ = std::min(steps_ + 1, kMemory);
+  const double weight = 1 / static_cast<double>(steps_);
+  seconds_ += weight * (seconds - seconds_);
+  samples_ += weight * (static_cast<double>(samples) - samples_);
 }
 
 std::string progress_text(const std::string& label, int64_t done, int64_t all, const std::string& details,
@@ -74,8 +77,9 @@ void ProgressLine::update(int64_t done, int64_t all, const std::string& details)
   if (!due() && done < all) return;
   if (!active_) return;
   const std::chrono::duration<double> elapsed = Clock::now() - began_;
-  const std::string tail =
-      details.empty() ? "eta " + human_seconds(seconds_left(elapsed.count(), done, all)) : details;
+  const double left =
+      done > 0 ? elapsed.count() / static_cast<double>(done) * static_cast<double>(all - done) : 0;
+  const std::string tail = details.empty() ? "eta " + human_seconds(left) : details;
   const std::lock_guard<std::mutex> lock(mutex_);
   line_ = progress_text(label_, done, all, tail, terminal_columns(), use_color(STDERR_FILENO));
   drawn_ = Clock::now();

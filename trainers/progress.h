@@ -43,7 +43,17 @@ class ProgressLine {
 std::string progress_text(const std::string& label, int64_t done, int64_t all, const std::string& details,
                           int64_t columns, bool color);
 
-/// Seconds that the rest takes at the pace so far; 0 where nothing is done.
-double seconds_left(double elapsed, int64_t done, int64_t all);
+/// How fast steps go, the latest ones foremost.
+class Pace {
+ public:
+  void add(double seconds, int64_t samples);
+  double samples_per_second() const { return seconds_ > 0 ? samples_ / seconds_ : 0; }
+  /// So many steps at this pace.
+  double seconds_of(int64_t steps) const { return steps > 0 ? seconds_ * static_cast<double>(steps) : 0; }
+
+ private:
+  int64_t steps_ = 0;
+  double seconds_ = 0, samples_ = 0;  ///< of a step
+};
 
 }  // namespace zoo

@@ -17,9 +17,7 @@
 #include "trainers/averaging.h"
 #include "trainers/checkpoint.h"
 #include "trainers/policy.h"
-#include "trainers/progress.h"
-#include "trainers/run_directory.h"
-#include "trainers/running_means.h"
+#include "trainers/report.h"
 #include "trainers/schedules.h"
 #include "trainers/signals.h"
 #include "trainers/training_step.h"
@@ -29,9 +27,8 @@ namespace zoo {
 namespace {
 
 constexpr int64_t kPreviews = 8;
-constexpr size_t kShownIds = 16;
-constexpr double kShortValidation =
-    10;  // seconds: before a longer one a checkpoint is written, and again after it
+// Seconds: before a longer validation a checkpoint is written, and again after it.
+constexpr double kShortValidation = 10;
 constexpr const char* kOptimizerPrefix = "trainer.optimizer.";
 constexpr const char* kAveragePrefix = "trainer.average.";
 constexpr const char* kRandomPrefix = "trainer.random.";
@@ -39,35 +36,6 @@ constexpr const char* kRandomPrefix = "trainer.random.";
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-/// The first of many names.
-std::string shown_ids(std::vector<std::string> ids) {
-  const size_t all = ids.size();
-  if (all > kShownIds) ids.resize(kShownIds);
-  return join(ids, ", ") + (all > kShownIds ? format(" and %zu more", all - kShownIds) : "");
-}
-
-/// What nonfinite.json tells of a step: samples of the batches whose loss is not finite, of all batches where
-/// only the gradient is not.
-Json incident_of(const TrainerState& state, const StepResult& result,
-                 const std::vector<std::unique_ptr<Batch>>& batches) {
-  const bool loss_is_finite = std::all_of(result.losses.begin(), result.losses.end(),
-                                          [](double loss) { return std::isfinite(loss); });
-  std::vector<std::string> ids;
-  Json terms = Json::object();
-  for (size_t i = 0; i < batches.size(); ++i) {
-    if (!loss_is_finite && std::isfinite(result.losses[i])) continue;
-    ids.insert(ids.end(), batches[i]->ids.begin(), batches[i]->ids.end());
-    for (const auto& [name, value] : result.terms[i].terms) terms[name].push_back(value.item<double>());
-  }
-  return {{"what", loss_is_finite ? "gradient" : "loss"},
-          {"step", state.step},
-          {"epoch", state.epoch},
-          {"ids", ids},
-          {"losses", result.losses},
-          {"terms", terms},
-          {"gradient_norm", result.gradient_norm}};
 }
 
 class Trainer {
@@ -80,12 +48,10 @@ class Trainer {
   void take_step();
   std::vector<std::unique_ptr<Batch>> next_batches();
   void end_epoch();
-  void record(const StepResult& result);
-  void report_nonfinite(const StepResult& result, const std::vector<std::unique_ptr<Batch>>& batches);
+  void leave_out(const StepResult& result, const std::vector<std::unique_ptr<Batch>>& batches);
 
+  Position position() const;
   void write_line();
-  std::string summary(const std::vector<std::pair<std::string, double>>& means) const;
-  void show_progress();
   void validate();
   Json evaluate();
   void save();
@@ -100,10 +66,6 @@ class Trainer {
   void adopt_data_size();
   int64_t steps_in_all() const { return total_steps(options_, state_.steps_per_epoch); }
   double lr_factor(int64_t step) const { return schedule_factor(step, steps_in_all(), schedule_); }
-  double epochs_done() const;
-  double samples_per_second() const {
-    return window_seconds_ > 0 ? static_cast<double>(window_samples_) / window_seconds_ : 0;
-  }
 
   Task& task_;
   const Json& config_;
@@ -115,20 +77,10 @@ class Trainer {
   TrainingStep step_;
   std::unique_ptr<WeightAverage> average_;  ///< null: none
   TrainerState state_;
-  RunWriter writer_;
-  ProgressLine progress_{"training"};
-
-  RunningMeans means_;  ///< since the last line of metrics.jsonl
-  int64_t window_samples_ = 0;
-  double window_seconds_ = 0;
-  LossTerms last_;  ///< of the last batch
-  double gradient_norm_ = 0;
-  int64_t steps_here_ = 0;  ///< of this process, and the time they took
-  double seconds_here_ = 0;
+  TrainingReport report_;
   int64_t saved_step_ = -1;
   double validation_seconds_ = std::numeric_limits<double>::infinity();  ///< of the last one
   bool source_ready_ = false, source_over_ = false;
-  Json incidents_ = Json::array();
 };
 
 torch::Device placed(Task& task, const TrainerOptions& options) {
@@ -147,7 +99,7 @@ Trainer::Trainer(Task& task, const Json& config, const std::string& run, std::op
       source_(task.training_batches()),
       step_(task, config, device_),
       state_(checkpoint ? checkpoint->state : TrainerState()),
-      writer_(run, state_) {
+      report_(run, state_) {
   const std::string best_metric = options_.best_metric.empty() ? task.best_metric() : options_.best_metric;
   if (state_.best_metric != best_metric) state_.best = nullptr;
   state_.best_metric = best_metric;
@@ -186,15 +138,9 @@ void Trainer::adopt_data_size() {
   state_.steps_per_epoch = steps_per_epoch(batches, options_.accumulate);
 }
 
-double Trainer::epochs_done() const {
-  return static_cast<double>(state_.epoch) +
-         static_cast<double>(state_.batch) / static_cast<double>(state_.batches_per_epoch);
-}
-
 TrainResult Trainer::run() {
   task_.module().train();
   while (attend()) take_step();
-  progress_.finish();
   return {state_.metrics, state_.step, false};
 }
 
@@ -222,15 +168,14 @@ void Trainer::take_step() {
     const StepResult result = step_.run(batches, lr_factor(state_.step));
     ++state_.step;
     state_.batch += static_cast<int64_t>(batches.size());
-    result.finite ? record(result) : report_nonfinite(result, batches);
+    if (!result.finite) leave_out(result, batches);
+    if (result.finite && average_) average_->update();
     const double seconds = seconds_since(begin);
     state_.seconds += seconds;
-    window_seconds_ += seconds;
-    seconds_here_ += seconds;
-    ++steps_here_;
+    report_.add_step(result, seconds);
   }
   if (source_over_ || state_.batch >= state_.batches_per_epoch) end_epoch();
-  show_progress();
+  if (report_.progress().due()) report_.show_progress(position());
 }
 
 /// The batches of the next optimiser step; fewer at the end of an epoch.
@@ -256,92 +201,32 @@ void Trainer::end_epoch() {
   source_ready_ = source_over_ = false;
 }
 
-void Trainer::record(const StepResult& result) {
-  if (average_) average_->update();
-  for (const LossTerms& loss : result.terms) {
-    auto values = loss.terms;
-    values.emplace_back("loss", loss.total);
-    means_.add(values);
-  }
-  last_ = result.terms.back();
-  gradient_norm_ = result.gradient_norm;
-  window_samples_ += result.samples;
-}
-
 /// Stops the run, or leaves the step out where that is asked for and not too often.
-void Trainer::report_nonfinite(const StepResult& result, const std::vector<std::unique_ptr<Batch>>& batches) {
+void Trainer::leave_out(const StepResult& result, const std::vector<std::unique_ptr<Batch>>& batches) {
   ++state_.skipped_steps;
-  const Json incident = incident_of(state_, result, batches);
-  incidents_.push_back(incident);
-  write_file(writer_.path("nonfinite.json"), dump_json(incidents_) + "\n");
-  const std::string what =
-      format("the %s is not finite in step %lld, samples ", incident.at("what").get<std::string>().c_str(),
-             static_cast<long long>(state_.step)) +
-      shown_ids(incident.at("ids"));
+  const std::string what = report_.write_incident(position(), result, batches);
+  const auto skipped = static_cast<long long>(state_.skipped_steps);
+  const auto limit = static_cast<long long>(options_.nonfinite_limit);
   if (options_.nonfinite == "stop") {
-    throw Error(what + " (all of it in " + writer_.path("nonfinite.json") + ")",
+    throw Error(what + " (all of it in " + report_.writer().path("nonfinite.json") + ")",
                 "a smaller --lr or trainer.clip_norm may help; trainer.nonfinite=skip leaves such steps out");
   }
-  if (state_.skipped_steps > options_.nonfinite_limit) {
-    throw Error(what + format(", after trainer.nonfinite_limit=%lld steps that were left out",
-                              static_cast<long long>(options_.nonfinite_limit)));
-  }
-  log_warning(what + format(": step left out (%lld of at most %lld)",
-                            static_cast<long long>(state_.skipped_steps),
-                            static_cast<long long>(options_.nonfinite_limit)));
+  if (skipped > limit)
+    throw Error(what + format(", after trainer.nonfinite_limit=%lld steps that were left out", limit));
+  log_warning(what + format(": step left out (%lld of at most %lld)", skipped, limit));
+}
+
+Position Trainer::position() const {
+  const double share = static_cast<double>(state_.batch) / static_cast<double>(state_.batches_per_epoch);
+  Position position{state_.step, steps_in_all(), static_cast<double>(state_.epoch) + share,
+                    step_.optimizer().learning_rates()};
+  for (auto& rate : position.learning_rates) rate.second *= lr_factor(std::max<int64_t>(0, state_.step - 1));
+  return position;
 }
 
 void Trainer::write_line() {
-  const auto means = means_.means();
-  Json line = {{"kind", "train"}, {"step", state_.step}, {"epoch", epochs_done()}};
-  Json terms = Json::object();
-  for (const auto& [name, mean] : means) (name == "loss" ? line["loss"] : terms[name]) = mean;
-  line["terms"] = terms;
-  for (const auto& [name, rate] : step_.optimizer().learning_rates())
-    line["lr"][name] = rate * lr_factor(state_.step - 1);
-  line["gradient_norm"] = gradient_norm_;
-  line["samples_per_second"] = samples_per_second();
-  line["memory_bytes"] = resident_memory();
-  line["seconds"] = state_.seconds;
-  writer_.add_metrics(line);
-  const std::string text =
-      format("epoch %.2f  step %lld/%lld  ", epochs_done(), static_cast<long long>(state_.step),
-             static_cast<long long>(steps_in_all())) +
-      summary(means);
-  const bool shown = at_epoch_end(state_) || validation_due(state_, options_);
-  shown && !progress_.active() ? log_info(text) : log_verbose(text);
+  report_.write_line(position(), state_.seconds, at_epoch_end(state_) || validation_due(state_, options_));
   state_.logged_step = state_.step;
-  window_samples_ = 0;
-  window_seconds_ = 0;
-  means_.clear();
-}
-
-/// Loss, its terms, step size, pace, memory and time left.
-std::string Trainer::summary(const std::vector<std::pair<std::string, double>>& means) const {
-  std::string loss, terms;
-  for (const auto& [name, mean] : means) {
-    const std::string text = format("%s %.4g", name.c_str(), mean);
-    if (name == "loss") {
-      loss = text;
-    } else {
-      terms += (terms.empty() ? "" : "  ") + text;
-    }
-  }
-  const double rate =
-      step_.optimizer().learning_rates().front().second * lr_factor(std::max<int64_t>(0, state_.step - 1));
-  return loss + (terms.empty() ? "" : " (" + terms + ")") +
-         format("  lr %.3g  %.3g samples/s  %s  eta %s", rate, samples_per_second(),
-                human_bytes(static_cast<double>(resident_memory())).c_str(),
-                human_seconds(
-                    seconds_left(seconds_here_, steps_here_, steps_here_ + steps_in_all() - state_.step))
-                    .c_str());
-}
-
-void Trainer::show_progress() {
-  if (!progress_.due() || !last_.total.defined()) return;
-  std::vector<std::pair<std::string, double>> values = {{"loss", last_.total.item<double>()}};
-  for (const auto& [name, value] : last_.terms) values.emplace_back(name, value.item<double>());
-  progress_.update(state_.step, steps_in_all(), format("epoch %.2f  ", epochs_done()) + summary(values));
 }
 
 void Trainer::validate() {
@@ -357,18 +242,8 @@ void Trainer::validate() {
   state_.validated_step = state_.step;
   validation_seconds_ = seconds_since(begin);
   state_.seconds += validation_seconds_;
-  writer_.add_metrics({{"kind", "validation"},
-                       {"step", state_.step},
-                       {"epoch", epochs_done()},
-                       {"metrics", metrics},
-                       {"best", best},
-                       {"seconds", validation_seconds_}});
   if (best) save_weights("best.safetensors");
-  const std::string name = state_.best_metric.substr(starts_with(state_.best_metric, "-") ? 1 : 0);
-  log_info(format("validation  step %lld  %s %s%s  in %s", static_cast<long long>(state_.step), name.c_str(),
-                  metrics.at(name).dump().c_str(), best ? " (best so far)" : "",
-                  human_seconds(validation_seconds_).c_str()));
-  writer_.draw(state_.best_metric);
+  report_.write_validation(position(), metrics, state_.best_metric, best, validation_seconds_);
 }
 
 /// Metrics and pictures of the (averaged) weights; leaves the model as it was.
@@ -376,14 +251,15 @@ Json Trainer::evaluate() {
   const torch::NoGradGuard no_grad;
   const RandomStateGuard randomness(device_);
   const AveragedWeights averaged(average_.get());
+  ProgressLine& progress = report_.progress();
   task_.module().eval();
-  progress_.relabel("validating");
+  progress.relabel("validating");
   const Json metrics = task_.evaluate(device_, [&](int64_t done, int64_t all) {
     if (stop_requested()) throw Interrupted("interrupted in a validation");
-    progress_.update(done, all);
+    progress.update(done, all);
   });
-  writer_.add_predictions(task_.previews(kPreviews, device_), state_.step);
-  progress_.relabel("training");
+  report_.writer().add_predictions(task_.previews(kPreviews, device_), state_.step);
+  progress.relabel("training");
   task_.module().train();
   return metrics;
 }
@@ -391,7 +267,7 @@ Json Trainer::evaluate() {
 void Trainer::save() {
   state_.threads = at::get_num_threads();
   state_.average_updates = average_ ? average_->updates() : 0;
-  state_.window = means_.to_json();
+  state_.window = report_.means().to_json();
   StateDict checkpoint = weights();
   const auto add = [&](const std::string& prefix, const NamedTensors& tensors) {
     for (const auto& [name, tensor] : tensors) checkpoint.tensors.emplace_back(prefix + name, tensor);
@@ -416,7 +292,7 @@ StateDict Trainer::weights() const {
 
 void Trainer::save_weights(const std::string& name) {
   const AveragedWeights averaged(average_.get());
-  save_safetensors(writer_.path(name), weights());
+  save_safetensors(join_path(run_, name), weights());
 }
 
 void Trainer::interrupt() {
@@ -442,7 +318,6 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   }
   restore_random(tensors);
   adopt_data_size();
-  means_.from_json(state_.window);
   saved_step_ = state_.step;
   if (state_.threads != at::get_num_threads()) {
     log_warning(format("%d threads, the run had %lld: sums may differ in the last bit", at::get_num_threads(),
@@ -461,14 +336,6 @@ void Trainer::restore_random(const StateDict& tensors) {
   restore_random_states(device_, states);
 }
 
-bool is_finished(const TrainerState& state, const Json& config) {
-  return reached_end(state, config.at("trainer").get<TrainerOptions>()) && state.validated_step == state.step;
-}
-
-TrainResult result_of(const TrainerState& state) {
-  return {state.metrics, state.step, true};
-}
-
 }  // namespace
 
 TrainResult train(Task& task, const Json& config, const std::string& run, bool resume) {
@@ -478,44 +345,10 @@ TrainResult train(Task& task, const Json& config, const std::string& run, bool r
     checkpoint = load_checkpoint(run);
     if (!checkpoint) log_info("resume: " + run + " has no checkpoint yet, starting from step 0");
   }
-  if (checkpoint && is_finished(checkpoint->state, config)) return result_of(checkpoint->state);
-  return Trainer(task, config, run, std::move(checkpoint)).run();
-}
-
-bool is_finished(const std::string& run, const Json& config) {
-  const std::optional<TrainerState> state = load_trainer_state(run);
-  return state && is_finished(*state, config);
-}
-
-TrainResult finished_result(const std::string& run) {
-  const std::optional<TrainerState> state = load_trainer_state(run);
-  if (!state) throw Error(run + ": has no checkpoint yet");
-  return result_of(*state);
-}
-
-std::vector<std::string> explain_moved_end(const std::string& run, const Json& stored, const Json& config) {
-  const auto before = stored.at("trainer").get<TrainerOptions>(),
-             after = config.at("trainer").get<TrainerOptions>();
-  const std::optional<TrainerState> state = load_trainer_state(run);
-  if (!state) return {};  // it starts from step 0, as a new run with that end
-  const int64_t old_end = total_steps(before, state->steps_per_epoch),
-                end = total_steps(after, state->steps_per_epoch);
-  if (old_end == end) return {};
-  const auto schedule = config.at("schedule").get<ScheduleOptions>();
-  const double old_factor = schedule_factor(state->step, old_end, schedule);
-  const double factor = schedule_factor(state->step, end, schedule);
-  std::vector<std::string> lines = {format(
-      "the end moves from step %lld to step %lld, the run stands at %lld", static_cast<long long>(old_end),
-      static_cast<long long>(end), static_cast<long long>(state->step))};
-  const std::string name = "schedule.name=" + schedule.name;
-  if (old_factor == factor) {
-    lines.push_back(name + format(" goes on at %.4g of the base step size", factor));
-  } else {
-    lines.push_back(name +
-                    format(" is laid over the new length: the step size jumps from %.4g to %.4g of the base",
-                           old_factor, factor));
+  if (checkpoint && is_finished(checkpoint->state, config.at("trainer").get<TrainerOptions>())) {
+    return {checkpoint->state.metrics, checkpoint->state.step, true};
   }
-  return lines;
+  return Trainer(task, config, run, std::move(checkpoint)).run();
 }
 
 }  // namespace zoo
