@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <ATen/Parallel.h>
 #include <torch/torch.h>
 
 #include "core/random.h"
@@ -75,6 +76,7 @@ class ToySource : public BatchSource {
 class ToyTask : public Task {
  public:
   explicit ToyTask(int64_t batches = 10, int64_t batch_size = 16) : source(batches, batch_size) {
+    at::set_num_threads(1);  // so small a net gains nothing from more
     torch::manual_seed(3);
     net = ToyNet();
   }
