@@ -19,13 +19,19 @@ std::string shape_of(const torch::Tensor& tensor) {
   return c10::str(tensor.sizes());
 }
 
+/// Whether elements lie in the same order; strides of dimensions of one element say nothing.
+bool same_layout(const torch::Tensor& a, const torch::Tensor& b) {
+  for (int64_t dim = 0; dim < a.dim(); ++dim) {
+    if (a.size(dim) != 1 && a.stride(dim) != b.stride(dim)) return false;
+  }
+  return a.scalar_type() == b.scalar_type();
+}
+
 /// The gradient in the memory layout of its parameter: the fused kernels walk over plain memory and would
 /// pair the wrong elements of, say, a channels_last weight and a contiguous gradient.
 torch::Tensor gradient_like(const torch::Tensor& parameter) {
   const torch::Tensor& gradient = parameter.grad();
-  if (gradient.strides() == parameter.strides() && gradient.scalar_type() == parameter.scalar_type())
-    return gradient;
-  return torch::empty_like(parameter).copy_(gradient);
+  return same_layout(gradient, parameter) ? gradient : torch::empty_like(parameter).copy_(gradient);
 }
 
 }  // namespace

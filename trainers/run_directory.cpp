@@ -56,14 +56,26 @@ bool belongs(const std::string& text, const TrainerState& state) {
   return step <= (line.value("kind", "") == "validation" ? state.validated_step : state.logged_step);
 }
 
-void cut_metrics(const std::string& path, const TrainerState& state) {
-  if (!file_exists(path)) return;
-  const std::string text = read_file(path);
+/// The log, locked by this process until it is closed.
+int open_log(const std::string& run) {
+  const int log = open_for_appending(join_path(run, kLog));
+  if (::flock(log, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {  // other failures: a disk without locks
+    ::close(log);
+    throw Error(run + ": another process is training in this run, expected it to end first");
+  }
+  return log;
+}
+
+/// metrics.jsonl without what was written after the checkpoint, half a line too.
+int open_metrics(const std::string& run, const TrainerState& state) {
+  const std::string path = join_path(run, kMetrics);
+  const std::string text = file_exists(path) ? read_file(path) : "";
   std::string kept;
   for (const std::string& line : split(text, '\n')) {
     if (!line.empty() && belongs(line, state)) kept += line + "\n";
   }
   if (kept != text) write_file(path, kept);
+  return open_for_appending(path);
 }
 
 std::string time_stamp() {
@@ -73,6 +85,35 @@ std::string time_stamp() {
   char text[32];
   std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S ", &local);
   return text;
+}
+
+/// Every line set in by four blanks: Markdown shows it as it is.
+std::string indented(const std::string& text) {
+  std::string result = "    ";
+  for (const char c : text) {
+    result += c;
+    if (c == '\n') result += "    ";
+  }
+  return result;
+}
+
+/// The numbers of a line of metrics.jsonl under TensorBoard's tags: `train/loss`, `terms/loss_ce`,
+/// `validation/AP`.
+std::vector<std::pair<std::string, double>> figures(const Json& line) {
+  std::vector<std::pair<std::string, double>> result;
+  const auto kind = line.at("kind").get<std::string>();
+  for (const auto& item : line.items()) {
+    if (item.value().is_number() && item.key() != "step") {
+      result.emplace_back(kind + "/" + item.key(), item.value().get<double>());
+    } else if (item.value().is_object()) {
+      const std::string group = item.key() == "metrics" ? kind : item.key();
+      for (const auto& part : item.value().items()) {
+        if (part.value().is_number())
+          result.emplace_back(group + "/" + part.key(), part.value().get<double>());
+      }
+    }
+  }
+  return result;
 }
 
 }  // namespace
@@ -120,60 +161,25 @@ bool has_checkpoint(const std::string& run) {
   return false;
 }
 
-namespace {
-
-/// Every line set in by four blanks: Markdown shows it as it is.
-std::string indented(const std::string& text) {
-  std::string result = "    ";
-  for (const char c : text) {
-    result += c;
-    if (c == '\n') result += "    ";
-  }
-  return result;
+Descriptor::~Descriptor() {
+  if (value_ >= 0) ::close(value_);
 }
 
-/// The numbers of a line of metrics.jsonl under TensorBoard's tags: `train/loss`, `terms/loss_ce`, `validation/AP`.
-std::vector<std::pair<std::string, double>> figures(const Json& line) {
-  std::vector<std::pair<std::string, double>> result;
-  const auto kind = line.at("kind").get<std::string>();
-  for (const auto& item : line.items()) {
-    if (item.value().is_number() && item.key() != "step") {
-      result.emplace_back(kind + "/" + item.key(), item.value().get<double>());
-    } else if (item.value().is_object()) {
-      const std::string group = item.key() == "metrics" ? kind : item.key();
-      for (const auto& part : item.value().items()) {
-        if (part.value().is_number()) result.emplace_back(group + "/" + part.key(), part.value().get<double>());
-      }
-    }
-  }
-  return result;
-}
-
-}  // namespace
-
-RunWriter::RunWriter(const std::string& run, const TrainerState& state) : run_(run) {
-  log_ = open_for_appending(path(kLog));
-  if (::flock(log_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-    ::close(log_);
-    throw Error(run + ": another process is training in this run, expected it to end first");
-  }
+RunWriter::RunWriter(const std::string& run, const TrainerState& state)
+    : run_(run), log_(open_log(run)), metrics_(open_metrics(run, state)) {
   remove_leftovers(run);
   remove_leftovers(path(kPredictions));
-  cut_metrics(path(kMetrics), state);
-  metrics_ = open_for_appending(path(kMetrics));
   events_ = std::make_unique<EventWriter>(run, state.step == 0 ? 0 : state.step + 1);
   if (state.step == 0) events_->add_text("config", indented(read_file(path(kConfig))), 0);
   set_log_sink([this](const std::string& message) {
     const std::string line = time_stamp() + message + "\n";
-    if (::write(log_, line.data(), line.size()) < 0)
+    if (::write(log_.get(), line.data(), line.size()) < 0)
       return;  // the metrics and checkpoints tell of a full disk
   });
 }
 
 RunWriter::~RunWriter() {
   set_log_sink(nullptr);
-  if (metrics_ >= 0) ::close(metrics_);
-  if (log_ >= 0) ::close(log_);
 }
 
 std::string RunWriter::path(const std::string& name) const {
@@ -182,13 +188,14 @@ std::string RunWriter::path(const std::string& name) const {
 
 void RunWriter::add_metrics(const Json& line) {
   const std::string text = line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  const ssize_t written = ::write(metrics_, text.data(), text.size());
+  const ssize_t written = ::write(metrics_.get(), text.data(), text.size());
   if (written != static_cast<ssize_t>(text.size())) {
     throw Error("cannot write " + path(kMetrics) + ": " +
                 (written < 0 ? std::strerror(errno) : "the disk is full"));
   }
   const auto step = line.at("step").get<int64_t>();
   for (const auto& [tag, value] : figures(line)) events_->add_scalar(tag, value, step);
+  events_->flush();
 }
 
 void RunWriter::add_predictions(const std::vector<Preview>& previews, int64_t step) {

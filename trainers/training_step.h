@@ -33,7 +33,8 @@ struct StepResult {
 };
 
 /// One optimiser step over `trainer.accumulate` batches: mean of their losses, autocast around the forward
-/// pass alone, gradients clipped by their global norm.
+/// pass alone, gradients clipped by their global norm. In bf16 the module's 4-d weights go into
+/// channels_last.
 class TrainingStep {
  public:
   TrainingStep(Task& task, const Json& config, torch::Device device);
