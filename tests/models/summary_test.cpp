@@ -222,8 +222,8 @@ TEST(Summary, DetrAtThePapersSize) {
   const Summary summary = summarize(*detr, [&] { detr(torch::zeros({1, 3, 800, 1066})); });
   // torch.utils.flop_counter finds 78,655,872,000 in the convolutions and products of transformers' DETR. To
   // that come scores and sums of attention (6 encoder, 6 cross, 5 self), and the first self-attention, whose
-  // input is zero, is computed for one query instead of 100. (Table 1 of the paper, 86, is a mean over
-  // pictures that are a little larger.)
+  // input is zero, is computed for one query instead of 100. (Table 1 of the paper says 86; what it was
+  // counted on is not known here.)
   const double attention_macs = 2. * 256 * (6 * 850. * 850 + 6 * 100. * 850 + 5 * 100. * 100);
   EXPECT_EQ(summary.macs, 78655872000. + attention_macs - 100 * 4. * 256 * 256 + 2. * 256 * 256);
   EXPECT_EQ(summary.parameters, 41524768);
