@@ -167,7 +167,8 @@ int bench(const BenchFlags& flags, const ConfigFlags& configuration) {
     prepare_torch(resolved.config);
     seed_torch(resolved.config.at("trainer").at("seed").get<uint64_t>());
     loaded = {resolved.recipe, resolved.config, nullptr, torch::kCPU};
-    loaded.task = resolved.recipe->make(loaded.config, purpose, nullptr);
+    loaded.task = purpose == Purpose::inference ? untrained_model(*loaded.recipe, loaded.config)
+                                                : loaded.recipe->make(loaded.config, purpose, nullptr);
   }
   if (size.first == 0) size = loaded.task->default_input_size();
   Measured measured;

@@ -66,16 +66,26 @@ torch::Device prepare_torch(const Json& config) {
   return resolve_device(config.at("trainer").at("device").get<std::string>());
 }
 
+std::unique_ptr<Task> untrained_model(const Recipe& recipe, Json& config) {
+  if (config.at("model").at("num_classes") == 0) use_embedded_data(recipe, config);
+  check_data_specs(config);
+  std::unique_ptr<Task> task = recipe.make(config, Purpose::inference, nullptr);
+  task->module().eval();
+  return task;
+}
+
 LoadedModel load_model(const std::string& weights, const std::string& model, Purpose purpose,
                        const std::string& config_file, const std::vector<Edit>& edits) {
   if (weights.empty()) throw UsageError("no weights: expected --weights FILE or a run directory");
   const Recipe* named = model.empty() ? nullptr : &find_recipe(model);
   const StateDict state = load_state_dict(weights);
-  const Json stored = stored_config(state);
+  Json stored = stored_config(state);
   if (named == nullptr && stored.is_object()) {
     named = &find_recipe(stored.at("model").at("name").get<std::string>());
   }
   const Recipe& recipe = named != nullptr ? *named : recognised_recipe(state);
+  // A run's own precision was for its training: inference is fp32 unless this command line says otherwise.
+  if (stored.is_object()) stored["trainer"]["precision"] = "fp32";
   ResolvedConfig resolved = resolve_config(recipe, stored, config_file, edits);
   LoadedModel loaded{&recipe, std::move(resolved.config), nullptr, torch::kCPU};
   if (purpose != Purpose::inference) {

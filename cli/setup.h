@@ -35,6 +35,10 @@ struct LoadedModel {
 LoadedModel load_model(const std::string& weights, const std::string& model, Purpose purpose,
                        const std::string& config_file, const std::vector<Edit>& edits);
 
+/// A model with random weights, in eval mode, for summaries and benchmarks; classes that come from data are those of the
+/// recipe's embedded set where `config` names none.
+std::unique_ptr<Task> untrained_model(const Recipe& recipe, Json& config);
+
 /// Sets the operators' threads (0: all cores) and resolves the device. Called once, before any tensor work.
 torch::Device prepare_torch(const Json& config);
 

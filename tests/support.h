@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ struct CommandResult {
 };
 /// Runs a program with arguments (no shell) and waits. `input` is its standard input.
 CommandResult run_command(const std::vector<std::string>& command, const std::string& input = "");
+
+/// The message of the zoo::Error that a call throws; empty where it throws none.
+std::string error_of(const std::function<void()>& call);
 
 /// The interpreter of the test environment, empty where there is none (tests then skip).
 std::string python();

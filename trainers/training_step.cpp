@@ -8,7 +8,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
-#include "trainers/precision.h"
+#include "models/precision.h"
 
 namespace zoo {
 

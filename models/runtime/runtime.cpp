@@ -1,11 +1,11 @@
 #include "models/runtime/runtime.h"
 
-#include <ATen/autocast_mode.h>
 #include <torch/torch.h>
 
 #include <algorithm>
 
 #include "core/text.h"
+#include "models/precision.h"
 #include "models/runtime/cpu_features.h"
 
 namespace zoo {
@@ -14,27 +14,6 @@ namespace {
 
 /// Share of an output's largest value by which bf16 (8 bits of mantissa) may differ over a deep network.
 constexpr double kTolerance = 0.1;
-
-/// bf16 autocast on the CPU for its lifetime.
-class Autocast {
- public:
-  Autocast() : enabled_(at::autocast::is_autocast_enabled(at::kCPU)), dtype_(at::autocast::get_autocast_dtype(at::kCPU)) {
-    at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
-    at::autocast::set_autocast_enabled(at::kCPU, true);
-    at::autocast::increment_nesting();
-  }
-  ~Autocast() {
-    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
-    at::autocast::set_autocast_enabled(at::kCPU, enabled_);
-    at::autocast::set_autocast_dtype(at::kCPU, dtype_);
-  }
-  Autocast(const Autocast&) = delete;
-  Autocast& operator=(const Autocast&) = delete;
-
- private:
-  bool enabled_;
-  at::ScalarType dtype_;
-};
 
 double relative_difference(const torch::Tensor& a, const torch::Tensor& b) {
   const double scale = std::max(1e-6, b.abs().max().item().toDouble());
@@ -56,7 +35,7 @@ Runtime::Runtime(TraceSpec spec, const RuntimeOptions& options) : spec_(std::mov
 }
 
 std::vector<torch::Tensor> Runtime::run_bf16(const std::vector<torch::Tensor>& inputs) {
-  const Autocast autocast;
+  const AutocastGuard autocast(torch::kCPU, torch::kBFloat16);
   return spec_.forward(inputs);
 }
 

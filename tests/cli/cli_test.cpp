@@ -188,6 +188,38 @@ TEST(CliEval, SavedPredictionsScoreTheSame) {
   }
 }
 
+TEST(CliEval, PrecisionReachesTheModel) {
+  const std::string folder = test::scratch_dir("cli-precision");
+  const auto scores = [&](const std::string& precision) {
+    const std::string file = join_path(folder, precision + ".json");
+    zoo_json({"eval", "--weights", tiny_run(), "--data", "shapes,val=2", "--precision", precision, "--threads", "1",
+              "--save-predictions", file, "--json"});
+    double sum = 0;
+    for (const Json& one : read_json(file)) sum += one.at("score").get<double>();
+    return sum;
+  };
+  const double fp32 = scores("fp32"), bf16 = scores("bf16");
+  EXPECT_NE(fp32, bf16);
+  EXPECT_NEAR(fp32, bf16, 0.05 * fp32);
+}
+
+TEST(CliSummary, CountsModelsWhoseClassesComeFromData) {
+  const Json tiny = zoo_json({"summary", "--model", "detr-tiny", "--json"});
+  ASSERT_TRUE(tiny.is_object());
+  EXPECT_EQ(tiny.at("input_size"), Json({128, 128}));
+  EXPECT_EQ(tiny.at("metrics").at("parameters"), 1547547);
+}
+
+TEST(CliBench, PrintsEveryFigureOfTheContract) {
+  const Json document = zoo_json({"bench", "--model", "detr-tiny", "--threads", "1", "--json"});
+  ASSERT_TRUE(document.is_object());
+  for (const char* name : {"seconds_per_step", "seconds_min", "seconds_p10", "seconds_p90", "steps",
+                           "samples_per_second", "peak_memory_bytes", "precision", "fallback", "gflops"}) {
+    EXPECT_TRUE(document.at("metrics").contains(name)) << name;
+  }
+  EXPECT_GT(document.at("metrics").at("seconds_per_step").get<double>(), 0);
+}
+
 TEST(CliPredict, NamesABadInputAndDoesTheRest) {
   const std::string folder = test::scratch_dir("cli-predict");
   ASSERT_EQ(zoo_run({"data", "make", "shapes,train=1,val=3", join_path(folder, "set")}).exit_code, 0);

@@ -18,14 +18,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-std::string error_of(const std::function<void()>& function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
+using test::error_of;
 
 TEST(Files, PartsOfPaths) {
   EXPECT_EQ(join_path("a/b", "c.jpg"), "a/b/c.jpg");

@@ -74,14 +74,7 @@ double difference(const DetrOutput& a, const DetrOutput& b) {
                   (a.boxes - b.boxes).abs().max().item<double>());
 }
 
-std::string error_of(const std::function<void()>& function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
+using test::error_of;
 
 struct Counts {
   DetrOptions options;

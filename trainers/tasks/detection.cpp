@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/text.h"
 #include "datasets/draw.h"
+#include "models/precision.h"
 #include "trainers/tasks/detection_predictions.h"
 
 namespace zoo {
@@ -38,8 +39,10 @@ DetectionTask::DetectionTask(Json& config, Purpose purpose, const StateDict* wei
       transform_(config.at("data").at("transform").get<DetectionTransformOptions>()),
       eval_(config.at("eval").get<DetectionEvalOptions>()),
       seed_(config.at("trainer").at("seed").get<uint64_t>()) {
-  open_data(purpose);
+  if (purpose != Purpose::training) precision_ = precision_type(config.at("trainer").at("precision"));
   Json& num_classes = config.at("model").at("num_classes");
+  const bool classes_from_data = weights == nullptr && num_classes == 0;
+  open_data(purpose == Purpose::inference && classes_from_data ? Purpose::evaluation : purpose);
   if (weights != nullptr && weights->metadata.count("zoo.categories") > 0 && purpose != Purpose::training) {
     map_ = CategoryMap::from_json(weights->metadata.at("zoo.categories"), num_classes.get<int64_t>());
   } else if (training_ != nullptr) {
@@ -103,7 +106,10 @@ LossTerms DetectionTask::loss(const Batch& batch, torch::Device device) {
 
 std::vector<std::vector<Detection>> DetectionTask::detect(const DetectionBatch& batch, torch::Device device) {
   const torch::Tensor mask = batch.padded ? batch.mask.to(device) : torch::Tensor();
-  auto [logits, boxes] = detector_.forward(batch.pixels.to(device), mask);
+  auto [logits, boxes] = [&] {
+    const AutocastGuard autocast(device, precision_);
+    return detector_.forward(batch.pixels.to(device), mask);
+  }();
   // The best class of every query, no-object left out (detr.md section 7.2): softmax over all, maximum over the rest.
   const torch::Tensor probabilities = logits.to(torch::kFloat).softmax(-1).slice(-1, 0, -1);  // [B,Q,C]
   auto [scores, labels] = probabilities.max(-1);                                              // [B,Q]

@@ -84,6 +84,7 @@ class DetectionTask : public Task {
   DetectionTransformOptions transform_;
   DetectionEvalOptions eval_;
   uint64_t seed_ = 0;
+  torch::ScalarType precision_ = torch::kFloat;  ///< of `detect`; validations of a training are fp32
   std::shared_ptr<DetectionDataset> training_, validation_;
   CategoryMap map_;
   Detector detector_;
