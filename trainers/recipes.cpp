@@ -35,7 +35,9 @@ Detector make_detr(const DetrOptions& options, const DetrLossOptions& loss) {
   detector.loss = [detr, loss](torch::Tensor pixels, torch::Tensor mask, const std::vector<torch::Tensor>& labels,
                                const std::vector<torch::Tensor>& boxes) mutable {
     const DetrOutput output = detr->forward(pixels, mask);
-    return detr_criterion(output.logits, output.boxes, labels, boxes, loss);
+    LossTerms terms = detr_criterion(output.logits, output.boxes, labels, boxes, loss);
+    terms.total = terms.total / static_cast<double>(detr->options.query_groups);  // the mean over groups
+    return terms;
   };
   return detector;
 }
@@ -126,14 +128,14 @@ Recipe tiny_detr() {
     transform.eval_size = 128;
     transform.max_size = 256;
     config["data"]["transform"] = transform;
-    config["optimizer"]["lr"] = 5e-4;
-    config["optimizer"]["backbone_lr"] = 5e-4;
+    config["optimizer"]["lr"] = 1e-3;
+    config["optimizer"]["backbone_lr"] = 1e-3;
     config["schedule"]["name"] = "onecycle";
-    config["schedule"]["peak"] = 0.1;
+    config["schedule"]["peak"] = 0.05;
     config["trainer"]["clip_norm"] = 1.0;
-    config["trainer"]["max_steps"] = 2500;
+    config["trainer"]["max_steps"] = 3000;
     config["trainer"]["validate_every"] = 0;
-    config["trainer"]["validate_every_steps"] = 1250;
+    config["trainer"]["validate_every_steps"] = 1500;
     config["trainer"]["checkpoint_every"] = 500;
     return config;
   };

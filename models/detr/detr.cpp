@@ -91,6 +91,9 @@ DetrOptions detr_tiny() {
   options.decoder_layers = 3;
   options.feedforward = 512;
   options.dropout = 0;
+  options.pre_norm = true;
+  options.positions_in_values = true;
+  options.query_groups = 4;
   return options;
 }
 
@@ -100,6 +103,7 @@ void DetrOptions::validate() const {
   require_count("model.trainable_stages", trainable_stages, 0, 5);
   require_count("model.num_classes", num_classes, 0, 1e6);
   require_count("model.num_queries", num_queries, 1, 1e5);
+  require_count("model.query_groups", query_groups, 1, 64);
   require_count("model.hidden_dim", hidden_dim, 4, 65536);
   require_count("model.heads", heads, 1, 1024);
   require_count("model.encoder_layers", encoder_layers, 0, 1000);
@@ -158,7 +162,7 @@ DetrImpl::DetrImpl(const DetrOptions& given) : options(given) {
       "decoder", TransformerDecoder(transformer_options(options), options.decoder_layers));
   class_embed = register_module("class_embed", torch::nn::Linear(dim, options.num_classes + 1));
   bbox_embed = register_module("bbox_embed", Mlp(std::vector<int64_t>{dim, dim, dim, 4}));
-  query_embed = register_module("query_embed", torch::nn::Embedding(options.num_queries, dim));
+  query_embed = register_module("query_embed", torch::nn::Embedding(options.query_groups * options.num_queries, dim));
 }
 
 DetrOutput DetrImpl::forward(const torch::Tensor& pixels, const torch::Tensor& mask) {
@@ -185,25 +189,42 @@ DetrFeatures DetrImpl::encode(const torch::Tensor& pixels, torch::Tensor mask) {
   features.position =
       backbone->position(cells.to(x.scalar_type())).flatten(1, 2).to(x.scalar_type());  // [B,hw,D]
   const torch::Tensor valid = features.valid.defined() ? features.valid.flatten(1) : features.valid;
+  if (options.positions_in_values) x = x + features.position;
   features.memory = encoder(x, features.position, key_mask(valid));  // [B,hw,D]
   return features;
 }
 
+namespace {
+
+/// [G·Q,G·Q] bool, true where two queries belong to one group; undefined for a single group.
+torch::Tensor same_group(int64_t groups, int64_t queries, torch::Device device) {
+  if (groups == 1) return {};
+  const torch::Tensor group = torch::arange(groups, torch::device(device)).repeat_interleave(queries);
+  return group.unsqueeze(0) == group.unsqueeze(1);
+}
+
+}  // namespace
+
 torch::Tensor DetrImpl::decode(const DetrFeatures& features) {
   const std::vector<ProjectedMemory> memory = decoder->project(features.memory, features.position);
   const torch::Tensor mask = key_mask(features.valid.defined() ? features.valid.flatten(1) : features.valid);
-  const torch::Tensor query = query_embed->weight + zeros_per_image(features.memory);  // [B,Q,D]
+  const int64_t groups = is_training() ? options.query_groups : 1;
+  const torch::Tensor embedding = query_embed->weight.slice(0, 0, groups * options.num_queries);
+  const torch::Tensor query = embedding + zeros_per_image(features.memory);  // [B,G·Q,D]
+  const torch::Tensor group_mask = same_group(groups, options.num_queries, query.device());
   // Zeros go in, so that without dropout the first self-attention gives one vector for all queries and
   // images.
   const bool uniform = !is_training();
   torch::Tensor state = torch::zeros_like(uniform ? query.slice(0, 0, 1).slice(1, 0, 1) : query);
   std::vector<torch::Tensor> states;
   for (size_t i = 0; i < decoder->layers.size(); ++i) {
-    state = decoder->layers[i](state, query, memory[i], torch::Tensor(), mask, uniform && i == 0);  // [B,Q,D]
+    state = decoder->layers[i](state, query, memory[i], group_mask, mask, uniform && i == 0);  // [B,G·Q,D]
     const bool last = i + 1 == decoder->layers.size();
     if (last || (is_training() && options.aux_loss)) states.push_back(decoder->norm(state));
   }
-  return torch::stack(states);  // [L,B,Q,D]
+  const torch::Tensor stacked = torch::stack(states);  // [L,B,G·Q,D]
+  if (groups == 1) return stacked;
+  return stacked.unflatten(2, {groups, options.num_queries}).permute({0, 2, 1, 3, 4}).flatten(0, 1);
 }
 
 DetrOutput DetrImpl::predict(const torch::Tensor& states) {

@@ -35,13 +35,20 @@ struct DetrOptions {
   bool pre_norm = false;          ///< LayerNorm before attention and feed-forward, not after
   std::string position = "sine";  ///< sine | learned, table 3
   bool aux_loss = true;           ///< outputs of every decoder layer in training, section 3.2
+  /// Adds the positions to the encoder's input too, as Vaswani et al. 2017 do, so that values carry them. Not
+  /// in the published models; small sets from scratch need it.
+  bool positions_in_values = false;
+  /// Group DETR (Chen et al. 2022, arXiv 2207.13085): so many sets of queries in training, each matched on its
+  /// own and blind to the others; evaluation uses the first. 1: the paper's DETR.
+  int64_t query_groups = 1;
 
   /// Throws UsageError naming the key, its value and the range.
   void validate() const;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DetrOptions, backbone, dilation, trainable_stages, frozen_norm,
                                    num_classes, num_queries, hidden_dim, heads, encoder_layers,
-                                   decoder_layers, feedforward, dropout, pre_norm, position, aux_loss)
+                                   decoder_layers, feedforward, dropout, pre_norm, position, aux_loss,
+                                   positions_in_values, query_groups)
 
 /// The published models (table 1), and a small one for pictures of about 128 pixels.
 DetrOptions detr_resnet50();
@@ -50,7 +57,8 @@ DetrOptions detr_resnet101();
 DetrOptions detr_resnet101_dc5();
 DetrOptions detr_tiny();
 
-/// L decoder layers (all in training with aux_loss, otherwise the last: 1), B images, Q queries, C classes.
+/// L decoder layers (all in training with aux_loss, otherwise the last: 1), B images, Q queries, C classes. In
+/// training with G query groups each layer stands G times, group by group.
 struct DetrOutput {
   torch::Tensor logits;  ///< [L,B,Q,C+1] float32, the last class is no-object
   torch::Tensor boxes;   ///< [L,B,Q,4] float32, cx cy w h in 0..1 of the image without padding

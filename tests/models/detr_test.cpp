@@ -33,6 +33,8 @@ DetrOptions small(const std::string& position = "sine", bool pre_norm = false) {
   options.num_classes = 6;
   options.position = position;
   options.pre_norm = pre_norm;
+  options.positions_in_values = false;  // the paper's DETR, but small
+  options.query_groups = 1;
   return options;
 }
 
@@ -208,6 +210,46 @@ TEST(Detr, LearnedPositionsHaveAnEnd) {
   detr->eval();
   EXPECT_THAT(error_of([&] { detr->forward(torch::zeros({1, 3, 64, 816})); }), HasSubstr("4x51 cells"));
   EXPECT_EQ(detr->forward(torch::zeros({1, 3, 64, 800})).logits.size(0), 1);
+}
+
+TEST(Detr, QueryGroupsAreBlindToEachOtherAndOnlyTheFirstEvaluates) {
+  const torch::NoGradGuard no_grad;
+  DetrOptions options = small();
+  options.dropout = 0;
+  options.query_groups = 3;
+  Detr detr(options);
+  randomise(*detr);
+  const int64_t layers = options.decoder_layers, queries = options.num_queries;
+  detr->eval();  // the backbone's batch norms too: what follows compares decoders on the same features
+  const DetrFeatures features = detr->encode(pixels_of(torch::ones({2, 96, 128}, torch::kBool)), {});
+  const torch::Tensor evaluated = detr->decode(features);  // [1,B,Q,D]
+  detr->train();
+  const torch::Tensor before = detr->decode(features);  // [3L,B,Q,D]
+  ASSERT_EQ(before.sizes().vec(), (std::vector<int64_t>{3 * layers, 2, queries, options.hidden_dim}));
+  // Evaluation is the last layer of the first group.
+  EXPECT_LE((before[3 * (layers - 1)] - evaluated[0]).abs().max().item<double>(), 1e-4);
+  detr->query_embed->weight.slice(0, queries, 2 * queries).add_(1);
+  const torch::Tensor moved = (detr->decode(features) - before).abs().amax({1, 2, 3});  // [3L]
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    EXPECT_LE(moved[3 * layer].item<double>(), 1e-5);
+    EXPECT_GT(moved[3 * layer + 1].item<double>(), 1e-3);
+    EXPECT_LE(moved[3 * layer + 2].item<double>(), 1e-5);
+  }
+}
+
+TEST(Detr, PositionsInValuesReachTheMemory) {
+  const torch::NoGradGuard no_grad;
+  DetrOptions options = small();
+  options.encoder_layers = 0;
+  options.positions_in_values = true;
+  Detr detr(options);
+  detr->eval();
+  const DetrFeatures features = detr->encode(torch::zeros({1, 3, 64, 64}), {});
+  EXPECT_LE((features.memory - features.projected.flatten(2).transpose(1, 2) - features.position)
+                .abs()
+                .max()
+                .item<double>(),
+            1e-6);
 }
 
 void expect_gradients(Detr detr, const torch::Tensor& pixels) {
