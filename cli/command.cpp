@@ -102,7 +102,7 @@ double parse_flag_double(const std::string& flag, const std::string& text, doubl
 int64_t parse_flag_int(const std::string& flag, const std::string& text, int64_t low, int64_t high) {
   int64_t value = 0;
   if (!parse_int(text, value)) throw UsageError(flag + ": '" + text + "' is not an integer");
-  require_range(flag, static_cast<double>(value), static_cast<double>(low), static_cast<double>(high));
+  require_count(flag, value, static_cast<double>(low), static_cast<double>(high));
   return value;
 }
 

@@ -175,6 +175,10 @@ void require_range(const std::string& key, double value, double low, double high
   throw UsageError(format("%s: %g is out of range, expected ", key.c_str(), value) + range);
 }
 
+void require_count(const std::string& key, int64_t value, double low, double high) {
+  require_range(key, static_cast<double>(value), low, high);
+}
+
 void require_positive(const std::string& key, double value) {
   if (value > 0 && std::isfinite(value)) return;
   throw UsageError(format("%s: %g is out of range, expected more than 0", key.c_str(), value));

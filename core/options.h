@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -30,6 +31,8 @@ std::vector<std::string> dotted_keys(const Json& document);
 
 /// Throw UsageError `KEY: VALUE is out of range, expected …`; both ends are allowed values.
 void require_range(const std::string& key, double value, double low,
+                   double high = std::numeric_limits<double>::infinity());
+void require_count(const std::string& key, int64_t value, double low,
                    double high = std::numeric_limits<double>::infinity());
 void require_positive(const std::string& key, double value);
 /// Throws UsageError naming the nearest choice and all of them.

@@ -14,9 +14,9 @@ namespace {
 enum Form { kCircle, kSquare, kTriangle, kStar, kRing, kCross, kForms };
 const char* const kNames[kForms] = {"circle", "square", "triangle", "star", "ring", "cross"};
 
-constexpr int64_t kMaxFigures = 7;
-constexpr double kMinRadius = 0.045, kMaxRadius = 0.26;  // of the picture's width; log-uniform between
-constexpr double kMinVisible = 0.45;                     // share of a figure's own pixels
+constexpr int64_t kMaxFigures = 5;
+constexpr double kMinRadius = 0.09, kMaxRadius = 0.28;  // of the picture's width; log-uniform between
+constexpr double kMinVisible = 0.6;                     // share of a figure's own pixels
 constexpr int kAttempts = 12;                            // to place a figure before it is given up
 
 using Color = std::array<float, 3>;
@@ -185,8 +185,8 @@ Color contrasting_color(const Color& other, RandomStream& rng) {
   for (;;) {
     const Color color = random_color(rng);
     float difference = 0;
-    for (size_t c = 0; c < 3; ++c) difference += std::abs(color[c] - other[c]);
-    if (difference > 130) return color;
+    for (size_t c = 0; c < 3; ++c) difference += color[c] - other[c];
+    if (difference > 200) return color;
   }
 }
 
@@ -263,8 +263,8 @@ std::vector<float> paint_ground(int64_t size, const Color& base, RandomStream& r
   std::vector<float> picture(static_cast<size_t>(size * size * 3));
   for (size_t i = 0; i < picture.size(); ++i) picture[i] = base[i % 3];
   const double scale = static_cast<double>(size) / 128;
-  add_clouds(size, scale * rng.uniform(20, 48), rng.uniform(5, 40), rng, picture);
-  add_clouds(size, scale * rng.uniform(4, 9), rng.uniform(0, 25), rng, picture);
+  add_clouds(size, scale * rng.uniform(20, 48), rng.uniform(5, 25), rng, picture);
+  add_clouds(size, scale * rng.uniform(4, 9), rng.uniform(0, 12), rng, picture);
   add_waves(size, scale * rng.uniform(5, 30), rng.uniform(0, 15), rng, picture);
   for (int64_t i = rng.integer(0, 5); i > 0; --i) {
     draw_stroke(size, scale * rng.uniform(10, 60), scale * rng.uniform(1, 2.5), random_color(rng), rng,
@@ -290,7 +290,7 @@ Paint random_paint(const Color& ground, double radius, RandomStream& rng) {
   paint.first = contrasting_color(ground, rng);
   paint.second = contrasting_color(ground, rng);
   const double kind = rng.uniform();
-  paint.kind = kind < 0.5 ? Paint::plain : kind < 0.75 ? Paint::shaded : Paint::striped;
+  paint.kind = kind < 0.7 ? Paint::plain : kind < 0.9 ? Paint::shaded : Paint::striped;
   const double angle = rng.uniform(0, 2 * M_PI);
   paint.direction_x = std::cos(angle);
   paint.direction_y = std::sin(angle);
@@ -329,7 +329,8 @@ cv::Mat finish(int64_t size, const std::vector<float>& picture, RandomStream& rn
 }
 
 cv::Mat paint_scene(const Scene& scene, RandomStream rng) {
-  const Color ground = random_color(rng);
+  Color ground;
+  for (float& channel : ground) channel = static_cast<float>(rng.uniform(10, 110));
   std::vector<float> picture = paint_ground(scene.size, ground, rng);
   for (const Figure& figure : scene.figures) {
     const Paint paint = random_paint(ground, figure.radius, rng);
@@ -395,7 +396,7 @@ int64_t integer_option(const DataSpec& spec, const std::string& key, int64_t fal
   if (!text.empty() && !parse_int(text, value)) {
     throw UsageError("'" + spec.text + "': " + key + "=" + text + " is no integer");
   }
-  require_range(key + " of '" + spec.text + "'", static_cast<double>(value), static_cast<double>(low),
+  require_count(key + " of '" + spec.text + "'", value, static_cast<double>(low),
                 static_cast<double>(high));
   return value;
 }

@@ -124,7 +124,7 @@ DetectionSample identified(DetectionSample sample, const DetectionRecord& record
 void DetectionTransformOptions::validate() const {
   const auto require_sizes = [](const std::string& key, const std::vector<int64_t>& sizes) {
     for (const int64_t size : sizes)
-      require_range("data.transform." + key, static_cast<double>(size), 1, 16384);
+      require_count("data.transform." + key, size, 1, 16384);
   };
   require_sizes("train_sizes", train_sizes);
   require_sizes("crop_resize_sizes", crop_resize_sizes);
@@ -134,7 +134,7 @@ void DetectionTransformOptions::validate() const {
   require_sizes("max_size", {max_size});
   if (train_sizes.empty())
     throw UsageError("data.transform.train_sizes is empty, expected at least one size");
-  require_range("data.transform.crop_max", static_cast<double>(crop_max), static_cast<double>(crop_min));
+  require_count("data.transform.crop_max", crop_max, static_cast<double>(crop_min));
   require_range("data.transform.flip", flip, 0, 1);
   for (const auto* list : {&mean, &std}) {
     const std::string key = std::string("data.transform.") + (list == &mean ? "mean" : "std");

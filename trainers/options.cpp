@@ -27,22 +27,22 @@ void ScheduleOptions::validate() const {
 }
 
 void TrainerOptions::validate() const {
-  require_range("trainer.epochs", static_cast<double>(epochs), 1);
-  require_range("trainer.max_steps", static_cast<double>(max_steps), 0);
-  require_range("trainer.seed", static_cast<double>(seed), 0);
-  require_range("trainer.threads", static_cast<double>(threads), 0, 1024);
+  require_count("trainer.epochs", epochs, 1);
+  require_count("trainer.max_steps", max_steps, 0);
+  require_count("trainer.seed", seed, 0);
+  require_count("trainer.threads", threads, 0, 1024);
   require_choice("trainer.precision", precision, {"fp32", "bf16"});
-  require_range("trainer.accumulate", static_cast<double>(accumulate), 1);
+  require_count("trainer.accumulate", accumulate, 1);
   require_range("trainer.clip_norm", clip_norm, 0);
   require_range("trainer.ema_decay", ema_decay, 0, 1);
-  require_range("trainer.checkpoint_every", static_cast<double>(checkpoint_every), 0);
-  require_range("trainer.keep_checkpoints", static_cast<double>(keep_checkpoints), 1);
-  require_range("trainer.validate_every", static_cast<double>(validate_every), 0);
-  require_range("trainer.validate_every_steps", static_cast<double>(validate_every_steps), 0);
-  require_range("trainer.early_stop", static_cast<double>(early_stop), 0);
+  require_count("trainer.checkpoint_every", checkpoint_every, 0);
+  require_count("trainer.keep_checkpoints", keep_checkpoints, 1);
+  require_count("trainer.validate_every", validate_every, 0);
+  require_count("trainer.validate_every_steps", validate_every_steps, 0);
+  require_count("trainer.early_stop", early_stop, 0);
   require_choice("trainer.nonfinite", nonfinite, {"stop", "skip"});
-  require_range("trainer.nonfinite_limit", static_cast<double>(nonfinite_limit), 0);
-  require_range("trainer.log_every", static_cast<double>(log_every), 1);
+  require_count("trainer.nonfinite_limit", nonfinite_limit, 0);
+  require_count("trainer.log_every", log_every, 1);
 }
 
 }  // namespace zoo

@@ -24,6 +24,19 @@ Json model_section(const std::string& name, Json options) {
   return options;
 }
 
+/// Adds the loss of the encoder's cells; its terms end in `_enc`.
+void add_encoder_loss(const DetrOutput& cells, const std::vector<torch::Tensor>& labels,
+                      const std::vector<torch::Tensor>& boxes, const DetrLossOptions& options, LossTerms& terms) {
+  std::vector<torch::Tensor> many_labels, many_boxes;
+  for (size_t i = 0; i < labels.size(); ++i) {
+    many_labels.push_back(labels[i].repeat({options.encoder_repeats}));
+    many_boxes.push_back(boxes[i].repeat({options.encoder_repeats, 1}));
+  }
+  const LossTerms more = detr_criterion(cells.logits, cells.boxes, many_labels, many_boxes, options);
+  terms.total = terms.total + options.encoder_weight * more.total;
+  for (const auto& [name, value] : more.terms) terms.terms.emplace_back(name + "_enc", value);
+}
+
 Detector make_detr(const DetrOptions& options, const DetrLossOptions& loss) {
   Detr detr(options);
   Detector detector;
@@ -34,9 +47,10 @@ Detector make_detr(const DetrOptions& options, const DetrLossOptions& loss) {
   };
   detector.loss = [detr, loss](torch::Tensor pixels, torch::Tensor mask, const std::vector<torch::Tensor>& labels,
                                const std::vector<torch::Tensor>& boxes) mutable {
-    const DetrOutput output = detr->forward(pixels, mask);
+    const DetrFeatures features = detr->encode(pixels, mask);
+    const DetrOutput output = detr->predict(detr->decode(features));
     LossTerms terms = detr_criterion(output.logits, output.boxes, labels, boxes, loss);
-    terms.total = terms.total / static_cast<double>(detr->options.query_groups);  // the mean over groups
+    if (loss.encoder_weight > 0) add_encoder_loss(detr->predict_cells(features), labels, boxes, loss, terms);
     return terms;
   };
   return detector;
@@ -128,14 +142,15 @@ Recipe tiny_detr() {
     transform.eval_size = 128;
     transform.max_size = 256;
     config["data"]["transform"] = transform;
-    config["optimizer"]["lr"] = 1e-3;
-    config["optimizer"]["backbone_lr"] = 1e-3;
+    config["loss"]["encoder_weight"] = 1.0;
+    config["optimizer"]["lr"] = 2e-3;
+    config["optimizer"]["backbone_lr"] = 2e-3;
     config["schedule"]["name"] = "onecycle";
     config["schedule"]["peak"] = 0.05;
     config["trainer"]["clip_norm"] = 1.0;
-    config["trainer"]["max_steps"] = 3000;
+    config["trainer"]["max_steps"] = 4000;
     config["trainer"]["validate_every"] = 0;
-    config["trainer"]["validate_every_steps"] = 1500;
+    config["trainer"]["validate_every_steps"] = 1000;
     config["trainer"]["checkpoint_every"] = 500;
     return config;
   };

@@ -105,6 +105,8 @@ void DetrLossOptions::validate() const {
   require_range("loss.bbox_weight", bbox_weight, 0);
   require_range("loss.giou_weight", giou_weight, 0);
   require_range("loss.eos_coef", eos_coef, 0, 1);
+  require_range("loss.encoder_weight", encoder_weight, 0);
+  require_count("loss.encoder_repeats", encoder_repeats, 1, 100);
   if (class_cost + bbox_cost + giou_cost == 0) {
     throw UsageError("loss.class_cost, loss.bbox_cost, loss.giou_cost: all 0, expected one above 0");
   }

@@ -15,12 +15,19 @@ struct DetrLossOptions {
   double class_cost = 1, bbox_cost = 5, giou_cost = 2;        ///< weights of the matching cost's parts
   double class_weight = 1, bbox_weight = 5, giou_weight = 2;  ///< weights of the loss terms
   double eos_coef = 0.1;                                      ///< weight of no-object in the cross-entropy
+  /// Weight of the same loss on the encoder's cells (DetrImpl::predict_cells), as two-stage Deformable DETR
+  /// trains its encoder (Zhu et al. 2021, arXiv 2010.04159, appendix A.4). 0: the paper's DETR.
+  double encoder_weight = 0;
+  /// Copies of every target there, so that several cells learn from each (H-DETR, Jia et al. 2023, arXiv
+  /// 2207.13080).
+  int64_t encoder_repeats = 4;
 
   /// Throws UsageError naming the key, its value and the range.
   void validate() const;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DetrLossOptions, name, class_cost, bbox_cost, giou_cost, class_weight,
-                                   bbox_weight, giou_weight, eos_coef)
+                                   bbox_weight, giou_weight, eos_coef, encoder_weight,
+                                   encoder_repeats)
 
 /// Loss of logits [L,B,Q,C+1] (the last class is no-object) and boxes [L,B,Q,4] (cx cy w h) of L decoder
 /// layers, B images and Q queries, against each image's labels [T] int64 in 0..C-1 and boxes [T,4]; an image,

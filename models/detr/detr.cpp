@@ -43,10 +43,6 @@ void freeze_stages(ResNetImpl& resnet, int64_t trainable) {
   }
 }
 
-void require_count(const char* key, int64_t value, double low, double high) {
-  require_range(key, static_cast<double>(value), low, high);
-}
-
 std::string shape_of(const torch::Tensor& tensor) {
   std::vector<std::string> sizes;
   for (const int64_t size : tensor.sizes()) sizes.push_back(std::to_string(size));
@@ -63,6 +59,24 @@ void check_input(const torch::Tensor& pixels, const torch::Tensor& mask) {
     throw Error("the mask has shape " + shape_of(mask) + " for pixels " + shape_of(pixels) +
                 ", expected [B, H, W] of booleans");
   }
+}
+
+constexpr double kEdge = 0.02;  // how near to the picture's edge a point of reference may start
+
+/// The first `count` points of the Halton sequence of bases 2 and 3, [count,2] in 0..1: even for any count.
+torch::Tensor halton_points(int64_t count) {
+  const auto radical_inverse = [](int64_t index, int64_t base) {
+    double value = 0, digit = 1;
+    for (; index > 0; index /= base) value += (digit /= static_cast<double>(base)) * static_cast<double>(index % base);
+    return static_cast<float>(value);
+  };
+  torch::Tensor points = torch::empty({count, 2});
+  auto rows = points.accessor<float, 2>();
+  for (int64_t i = 0; i < count; ++i) {
+    rows[i][0] = radical_inverse(i + 1, 2);
+    rows[i][1] = radical_inverse(i + 1, 3);
+  }
+  return points;
 }
 
 }  // namespace
@@ -93,7 +107,7 @@ DetrOptions detr_tiny() {
   options.dropout = 0;
   options.pre_norm = true;
   options.positions_in_values = true;
-  options.query_groups = 4;
+  options.reference_points = true;
   return options;
 }
 
@@ -103,7 +117,6 @@ void DetrOptions::validate() const {
   require_count("model.trainable_stages", trainable_stages, 0, 5);
   require_count("model.num_classes", num_classes, 0, 1e6);
   require_count("model.num_queries", num_queries, 1, 1e5);
-  require_count("model.query_groups", query_groups, 1, 64);
   require_count("model.hidden_dim", hidden_dim, 4, 65536);
   require_count("model.heads", heads, 1, 1024);
   require_count("model.encoder_layers", encoder_layers, 0, 1000);
@@ -162,15 +175,16 @@ DetrImpl::DetrImpl(const DetrOptions& given) : options(given) {
       "decoder", TransformerDecoder(transformer_options(options), options.decoder_layers));
   class_embed = register_module("class_embed", torch::nn::Linear(dim, options.num_classes + 1));
   bbox_embed = register_module("bbox_embed", Mlp(std::vector<int64_t>{dim, dim, dim, 4}));
-  query_embed = register_module("query_embed", torch::nn::Embedding(options.query_groups * options.num_queries, dim));
+  query_embed = register_module("query_embed", torch::nn::Embedding(options.num_queries, dim));
+  if (options.reference_points) init_reference_points();
 }
 
 DetrOutput DetrImpl::forward(const torch::Tensor& pixels, const torch::Tensor& mask) {
-  check_input(pixels, mask);
   return predict(decode(encode(pixels, mask)));
 }
 
 DetrFeatures DetrImpl::encode(const torch::Tensor& pixels, torch::Tensor mask) {
+  check_input(pixels, mask);
   // Attention without a mask is faster. Asking the values is free on the CPU only, and no branch of a trace
   // may ask.
   if (mask.defined() && mask.is_cpu() && !is_tracing() && mask.all().item<bool>()) mask.reset();
@@ -194,41 +208,63 @@ DetrFeatures DetrImpl::encode(const torch::Tensor& pixels, torch::Tensor mask) {
   return features;
 }
 
-namespace {
-
-/// [G·Q,G·Q] bool, true where two queries belong to one group; undefined for a single group.
-torch::Tensor same_group(int64_t groups, int64_t queries, torch::Device device) {
-  if (groups == 1) return {};
-  const torch::Tensor group = torch::arange(groups, torch::device(device)).repeat_interleave(queries);
-  return group.unsqueeze(0) == group.unsqueeze(1);
-}
-
-}  // namespace
-
 torch::Tensor DetrImpl::decode(const DetrFeatures& features) {
   const std::vector<ProjectedMemory> memory = decoder->project(features.memory, features.position);
   const torch::Tensor mask = key_mask(features.valid.defined() ? features.valid.flatten(1) : features.valid);
-  const int64_t groups = is_training() ? options.query_groups : 1;
-  const torch::Tensor embedding = query_embed->weight.slice(0, 0, groups * options.num_queries);
-  const torch::Tensor query = embedding + zeros_per_image(features.memory);  // [B,G·Q,D]
-  const torch::Tensor group_mask = same_group(groups, options.num_queries, query.device());
+  const torch::Tensor query = query_embed->weight + zeros_per_image(features.memory);  // [B,Q,D]
+  const torch::Tensor no_mask;
   // Zeros go in, so that without dropout the first self-attention gives one vector for all queries and
   // images.
   const bool uniform = !is_training();
   torch::Tensor state = torch::zeros_like(uniform ? query.slice(0, 0, 1).slice(1, 0, 1) : query);
   std::vector<torch::Tensor> states;
   for (size_t i = 0; i < decoder->layers.size(); ++i) {
-    state = decoder->layers[i](state, query, memory[i], group_mask, mask, uniform && i == 0);  // [B,G·Q,D]
+    state = decoder->layers[i](state, query, memory[i], no_mask, mask, uniform && i == 0);  // [B,Q,D]
     const bool last = i + 1 == decoder->layers.size();
     if (last || (is_training() && options.aux_loss)) states.push_back(decoder->norm(state));
   }
-  const torch::Tensor stacked = torch::stack(states);  // [L,B,G·Q,D]
-  if (groups == 1) return stacked;
-  return stacked.unflatten(2, {groups, options.num_queries}).permute({0, 2, 1, 3, 4}).flatten(0, 1);
+  return torch::stack(states);  // [L,B,Q,D]
 }
 
 DetrOutput DetrImpl::predict(const torch::Tensor& states) {
-  return {class_embed(states).to(torch::kFloat), bbox_embed(states).to(torch::kFloat).sigmoid()};
+  return heads(states, reference_points);
+}
+
+DetrOutput DetrImpl::predict_cells(const DetrFeatures& features) {
+  torch::Tensor points;
+  if (options.reference_points) {
+    const torch::Tensor& valid = features.valid;
+    const torch::Tensor real = (valid.defined() ? valid : torch::ones_like(features.projected.select(1, 0))).to(torch::kFloat);
+    const auto centre = [&](int64_t axis) {  // of each cell along h or w, over the real size: [B,h,w]
+      const torch::Tensor count = real.cumsum(axis);
+      return ((count - 0.5) / count.slice(axis, -1).clamp_min(1)).clamp(kEdge, 1 - kEdge);
+    };
+    points = torch::stack({centre(2), centre(1)}, -1).flatten(1, 2).logit();  // [B,hw,2]
+  }
+  return heads(features.memory.unsqueeze(0), points);
+}
+
+DetrOutput DetrImpl::heads(const torch::Tensor& states, const torch::Tensor& points) {
+  torch::Tensor box = bbox_embed(states).to(torch::kFloat);
+  if (points.defined()) box = box + torch::constant_pad_nd(points, {0, 2});
+  return {class_embed(states).to(torch::kFloat), box.sigmoid()};
+}
+
+void DetrImpl::init_reference_points() {
+  constexpr double kKeyGain = 2, kSizeLogit = -1.5;  // σ(-1.5): a fifth of the picture
+  const torch::NoGradGuard no_grad;
+  const int64_t dim = options.hidden_dim;
+  const torch::Tensor points = halton_points(options.num_queries).clamp(kEdge, 1 - kEdge);  // [Q,2]
+  reference_points = register_parameter("reference_points", points.logit());
+  query_embed->weight.copy_(sine_point_encoding(points, dim));
+  for (TransformerDecoderLayer& layer : decoder->layers) {
+    const torch::Tensor& projection = layer->multihead_attn->in_proj_weight;  // q, k, v: [3D,D]
+    projection.slice(0, dim, 2 * dim).copy_(projection.slice(0, 0, dim) * kKeyGain);
+  }
+  torch::nn::Linear& last = bbox_embed->layers.back();
+  last->weight.zero_();
+  last->bias.zero_();
+  last->bias.slice(0, 2).fill_(kSizeLogit);
 }
 
 }  // namespace zoo

@@ -38,9 +38,11 @@ struct DetrOptions {
   /// Adds the positions to the encoder's input too, as Vaswani et al. 2017 do, so that values carry them. Not
   /// in the published models; small sets from scratch need it.
   bool positions_in_values = false;
-  /// Group DETR (Chen et al. 2022, arXiv 2207.13085): so many sets of queries in training, each matched on its
-  /// own and blind to the others; evaluation uses the first. 1: the paper's DETR.
-  int64_t query_groups = 1;
+  /// Every query has a point of the picture, from which its box's centre is counted, as in Conditional DETR
+  /// (Meng et al. 2021, arXiv 2108.06152, section 3.3): σ(box MLP + logit of the point). The points start
+  /// spread over the picture and each query as its point's sine encoding, which attention starts by seeking.
+  /// Not in the published models; without it all boxes start alike, and matching takes long to part them.
+  bool reference_points = false;
 
   /// Throws UsageError naming the key, its value and the range.
   void validate() const;
@@ -48,7 +50,7 @@ struct DetrOptions {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DetrOptions, backbone, dilation, trainable_stages, frozen_norm,
                                    num_classes, num_queries, hidden_dim, heads, encoder_layers,
                                    decoder_layers, feedforward, dropout, pre_norm, position, aux_loss,
-                                   positions_in_values, query_groups)
+                                   positions_in_values, reference_points)
 
 /// The published models (table 1), and a small one for pictures of about 128 pixels.
 DetrOptions detr_resnet50();
@@ -57,8 +59,7 @@ DetrOptions detr_resnet101();
 DetrOptions detr_resnet101_dc5();
 DetrOptions detr_tiny();
 
-/// L decoder layers (all in training with aux_loss, otherwise the last: 1), B images, Q queries, C classes. In
-/// training with G query groups each layer stands G times, group by group.
+/// L decoder layers (all in training with aux_loss, otherwise the last: 1), B images, Q queries, C classes.
 struct DetrOutput {
   torch::Tensor logits;  ///< [L,B,Q,C+1] float32, the last class is no-object
   torch::Tensor boxes;   ///< [L,B,Q,4] float32, cx cy w h in 0..1 of the image without padding
@@ -109,6 +110,10 @@ class DetrImpl : public torch::nn::Module {
   DetrFeatures encode(const torch::Tensor& pixels, torch::Tensor mask);
   torch::Tensor decode(const DetrFeatures& features);  ///< [L,B,Q,D], normalised
   DetrOutput predict(const torch::Tensor& states);     ///< the two heads on [L,B,Q,D]
+  /// The two heads on every cell of the encoder's output, taken as a query whose point is the cell's centre:
+  /// [1,B,hw,C+1] and [1,B,hw,4]. Training on them too (DetrLossOptions::encoder_weight) teaches backbone and
+  /// encoder before the decoder knows where to look.
+  DetrOutput predict_cells(const DetrFeatures& features);
 
   DetrOptions options;
   DetrBackbone backbone{nullptr};
@@ -118,6 +123,11 @@ class DetrImpl : public torch::nn::Module {
   torch::nn::Linear class_embed{nullptr};
   Mlp bbox_embed{nullptr};
   torch::nn::Embedding query_embed{nullptr};
+  torch::Tensor reference_points;  ///< [Q,2] logits of x and y; undefined without the option
+
+ private:
+  void init_reference_points();
+  DetrOutput heads(const torch::Tensor& states, const torch::Tensor& points);
 };
 TORCH_MODULE(Detr);
 

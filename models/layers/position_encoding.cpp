@@ -7,21 +7,28 @@
 
 namespace zoo {
 
-torch::Tensor sine_position_encoding(const torch::Tensor& valid, int64_t dim) {
-  constexpr double kTwoPi = 2 * M_PI, kEps = 1e-6, kTemperature = 10000;
-  const torch::Tensor real = valid.to(at::promote_types(valid.scalar_type(), torch::kFloat));
-  torch::Tensor y = real.cumsum(1), x = real.cumsum(2);  // [B,h,w]
-  y = y / (y.slice(1, -1) + kEps) * kTwoPi;
-  x = x / (x.slice(2, -1) + kEps) * kTwoPi;
+namespace {
 
-  const int64_t half = dim / 2;
-  const torch::Tensor pair = torch::arange(half / 2, real.options());
-  const torch::Tensor wavelength = torch::pow(kTemperature, 2 * pair / static_cast<double>(half));  // [dim/4]
-  const auto encode = [&](const torch::Tensor& coordinate) {  // [B,h,w] -> [B,h,w,half]
-    const torch::Tensor angle = coordinate.unsqueeze(-1) / wavelength;
-    return torch::stack({angle.sin(), angle.cos()}, -1).flatten(-2);
-  };
-  return torch::cat({encode(y), encode(x)}, -1);
+/// coordinate [..], a part of the whole -> [..,channels], sines and cosines in turn.
+torch::Tensor encode(const torch::Tensor& coordinate, int64_t channels) {
+  constexpr double kTemperature = 10000;
+  const torch::Tensor pair = torch::arange(channels / 2, coordinate.options());
+  const torch::Tensor wavelength = torch::pow(kTemperature, 2 * pair / static_cast<double>(channels));
+  const torch::Tensor angle = (coordinate * (2 * M_PI)).unsqueeze(-1) / wavelength;
+  return torch::stack({angle.sin(), angle.cos()}, -1).flatten(-2);
+}
+
+}  // namespace
+
+torch::Tensor sine_position_encoding(const torch::Tensor& valid, int64_t dim) {
+  constexpr double kEps = 1e-6;
+  const torch::Tensor real = valid.to(at::promote_types(valid.scalar_type(), torch::kFloat));
+  const torch::Tensor y = real.cumsum(1), x = real.cumsum(2);  // [B,h,w]
+  return torch::cat({encode(y / (y.slice(1, -1) + kEps), dim / 2), encode(x / (x.slice(2, -1) + kEps), dim / 2)}, -1);
+}
+
+torch::Tensor sine_point_encoding(const torch::Tensor& points, int64_t dim) {
+  return torch::cat({encode(points.select(-1, 1), dim / 2), encode(points.select(-1, 0), dim / 2)}, -1);
 }
 
 LearnedPositionEncodingImpl::LearnedPositionEncodingImpl(int64_t dim) {

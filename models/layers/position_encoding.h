@@ -14,6 +14,9 @@ namespace zoo {
 /// odd) of coordinate / 10000^(2·floor(k/2)/(dim/2)).
 torch::Tensor sine_position_encoding(const torch::Tensor& valid, int64_t dim);
 
+/// The same for points: [..,2] x and y in 0..1 -> [..,dim].
+torch::Tensor sine_point_encoding(const torch::Tensor& points, int64_t dim);
+
 /// Learned encoding: a vector for each column and one for each row, side by side, x first. Uniform in [0,1)
 /// at first.
 class LearnedPositionEncodingImpl : public torch::nn::Module {

@@ -1,8 +1,10 @@
 #pragma once
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "models/export/trace.h"
+#include "models/runtime/program.h"
 
 namespace zoo {
 
@@ -10,26 +12,30 @@ struct RuntimeOptions {
   std::string precision = "fp32";  ///< fp32 | bf16
 };
 
-/// Runs a model for inference: the live module, its convolution weights in channels_last, with bf16 under autocast.
-/// A bf16 run is compared with fp32 once per input size; where the outputs differ by more than bf16 explains, fp32 is
-/// used from then on and `fallback` says why.
+/// Runs a model for inference on the CPU, as a fused program (see lower()) with its memory kept between runs. The
+/// first inputs of each size are also given to the live module in fp32, a few sizes at most: where the outputs differ
+/// by more than the precision explains, or the model cannot be traced, the next slower way is taken from then on (bf16
+/// fused, fp32 fused, the live module) and `fallback` says why.
 class Runtime {
  public:
-  /// Puts the module into eval mode and its 4-D weights into channels_last.
+  /// Puts the module into eval mode. Its weights must stay as they are while the runtime lives.
   Runtime(TraceSpec spec, const RuntimeOptions& options);
 
   std::vector<torch::Tensor> run(const std::vector<torch::Tensor>& inputs);
   /// The precision that runs: "fp32" or "bf16".
   const std::string& precision() const { return precision_; }
-  /// Why it is not the one asked for; empty where it is.
+  /// Why it is not what was asked for; empty where it is.
   const std::string& fallback() const { return fallback_; }
 
  private:
-  std::vector<torch::Tensor> run_bf16(const std::vector<torch::Tensor>& inputs);
+  std::vector<torch::Tensor> attempt(const std::vector<torch::Tensor>& inputs);
+  void fall_back(const std::string& reason);
 
   TraceSpec spec_;
   std::string precision_, fallback_;
-  std::vector<std::vector<int64_t>> checked_;  ///< input sizes whose outputs were compared
+  bool fused_ = true;
+  std::unique_ptr<Program> program_;
+  std::vector<std::vector<int64_t>> checked_;  ///< sizes of the first input whose outputs were compared
 };
 
 }  // namespace zoo

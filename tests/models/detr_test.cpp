@@ -34,7 +34,7 @@ DetrOptions small(const std::string& position = "sine", bool pre_norm = false) {
   options.position = position;
   options.pre_norm = pre_norm;
   options.positions_in_values = false;  // the paper's DETR, but small
-  options.query_groups = 1;
+  options.reference_points = false;
   return options;
 }
 
@@ -212,29 +212,42 @@ TEST(Detr, LearnedPositionsHaveAnEnd) {
   EXPECT_EQ(detr->forward(torch::zeros({1, 3, 64, 800})).logits.size(0), 1);
 }
 
-TEST(Detr, QueryGroupsAreBlindToEachOtherAndOnlyTheFirstEvaluates) {
+TEST(Detr, ReferencePointsSpreadTheFirstBoxes) {
+  const torch::NoGradGuard no_grad;
+  DetrOptions options = detr_tiny();
+  options.num_classes = 6;
+  Detr detr(options);
+  detr->eval();
+  const torch::Tensor mask = mask_of({96, 128}, {{96, 128}, {64, 96}});
+  const DetrFeatures features = detr->encode(pixels_of(mask), mask);
+  // Bases 2 and 3, hand-worked; the size is σ(-1.5).
+  const torch::Tensor first = torch::tensor({{1 / 2., 1 / 3.}, {1 / 4., 2 / 3.}, {3 / 4., 1 / 9.}, {1 / 8., 4 / 9.}});
+  const torch::Tensor boxes = detr->predict(detr->decode(features)).boxes[0];  // [B,Q,4]
+  for (int64_t image = 0; image < 2; ++image) {
+    EXPECT_LE((boxes[image].slice(0, 0, 4).slice(1, 0, 2) - first).abs().max().item<double>(), 1e-5);
+    EXPECT_LE((boxes[image].slice(1, 2) - 0.182426).abs().max().item<double>(), 1e-5);
+  }
+  // The second picture has 4x6 real cells: centres at (i + 1/2) / 6 and (j + 1/2) / 4.
+  const torch::Tensor cells = detr->predict_cells(features).boxes[0].unflatten(1, {6, 8});  // [B,h,w,4]
+  EXPECT_NEAR(cells[0][2][3][0].item<double>(), 3.5 / 8, 1e-5);
+  EXPECT_NEAR(cells[0][2][3][1].item<double>(), 2.5 / 6, 1e-5);
+  EXPECT_NEAR(cells[1][2][3][0].item<double>(), 3.5 / 6, 1e-5);
+  EXPECT_NEAR(cells[1][2][3][1].item<double>(), 2.5 / 4, 1e-5);
+}
+
+TEST(Detr, ReferencePointsMoveTheirOwnBoxOnly) {
   const torch::NoGradGuard no_grad;
   DetrOptions options = small();
-  options.dropout = 0;
-  options.query_groups = 3;
+  options.reference_points = true;
   Detr detr(options);
   randomise(*detr);
-  const int64_t layers = options.decoder_layers, queries = options.num_queries;
-  detr->eval();  // the backbone's batch norms too: what follows compares decoders on the same features
-  const DetrFeatures features = detr->encode(pixels_of(torch::ones({2, 96, 128}, torch::kBool)), {});
-  const torch::Tensor evaluated = detr->decode(features);  // [1,B,Q,D]
-  detr->train();
-  const torch::Tensor before = detr->decode(features);  // [3L,B,Q,D]
-  ASSERT_EQ(before.sizes().vec(), (std::vector<int64_t>{3 * layers, 2, queries, options.hidden_dim}));
-  // Evaluation is the last layer of the first group.
-  EXPECT_LE((before[3 * (layers - 1)] - evaluated[0]).abs().max().item<double>(), 1e-4);
-  detr->query_embed->weight.slice(0, queries, 2 * queries).add_(1);
-  const torch::Tensor moved = (detr->decode(features) - before).abs().amax({1, 2, 3});  // [3L]
-  for (int64_t layer = 0; layer < layers; ++layer) {
-    EXPECT_LE(moved[3 * layer].item<double>(), 1e-5);
-    EXPECT_GT(moved[3 * layer + 1].item<double>(), 1e-3);
-    EXPECT_LE(moved[3 * layer + 2].item<double>(), 1e-5);
-  }
+  detr->eval();
+  const torch::Tensor pixels = pixels_of(torch::ones({1, 96, 128}, torch::kBool));
+  const torch::Tensor before = detr->forward(pixels).boxes[0][0].logit();
+  detr->reference_points[3][1] += 0.5;
+  const torch::Tensor moved = detr->forward(pixels).boxes[0][0].logit() - before;  // [Q,4]
+  EXPECT_NEAR(moved[3][1].item<double>(), 0.5, 1e-4);
+  EXPECT_NEAR(moved.abs().sum().item<double>(), 0.5, 1e-2);
 }
 
 TEST(Detr, PositionsInValuesReachTheMemory) {

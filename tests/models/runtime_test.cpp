@@ -1,0 +1,181 @@
+#include "models/runtime/runtime.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <cmath>
+#include <limits>
+
+#include "models/detr/detr.h"
+#include "models/runtime/cpu_features.h"
+#include "models/runtime/kernels.h"
+#include "models/runtime/lowering.h"
+#include "models/runtime/memory_pool.h"
+
+namespace zoo {
+namespace {
+
+using testing::HasSubstr;
+using Tensors = std::vector<torch::Tensor>;
+
+/// Largest difference in parts of the largest value.
+double far(const torch::Tensor& found, const torch::Tensor& expected) {
+  EXPECT_EQ(found.sizes(), expected.sizes());
+  EXPECT_EQ(found.scalar_type(), expected.scalar_type());
+  return (found - expected).abs().max().item<double>() / expected.abs().max().item<double>();
+}
+
+TraceSpec spec_of(Detr detr) {
+  detr->eval();
+  TraceSpec spec;
+  spec.module = detr.ptr();
+  spec.forward = [detr](const Tensors& inputs) mutable {
+    const DetrOutput output = detr->forward(inputs[0], inputs[1]);
+    return Tensors{output.logits.select(0, -1), output.boxes.select(0, -1)};
+  };
+  return spec;
+}
+
+/// Coarse blobs; every picture after the first padded below and to the right.
+Tensors pictures(int64_t batch, int64_t height, int64_t width) {
+  torch::Tensor mask = torch::ones({batch, height, width}, torch::kBool);
+  for (int64_t i = 1; i < batch; ++i) {
+    mask[i].slice(0, height - 33 * i).fill_(false);
+    mask[i].slice(1, width - 50 * i).fill_(false);
+  }
+  const torch::Tensor blobs = torch::upsample_bilinear2d(torch::randn({batch, 3, 6, 7}), {height, width}, false);
+  return {blobs * mask.unsqueeze(1), mask};
+}
+
+/// A DETR whose outputs depend on its picture and queries.
+Detr lively_detr(DetrOptions options) {
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(11);
+  options.num_classes = 7;
+  Detr detr(options);
+  for (auto& item : detr->named_parameters()) {
+    torch::Tensor& value = item.value();
+    if (item.key() == "query_embed.weight") value.normal_();
+    if (value.dim() == 2) value.normal_(0, 1.5 / std::sqrt(static_cast<double>(value.size(1))));
+  }
+  for (auto& item : detr->named_buffers()) {
+    if (item.key().find("running_mean") != std::string::npos) item.value().normal_(0, 0.1);
+    if (item.key().find("running_var") != std::string::npos) item.value().uniform_(0.5, 1.5);
+  }
+  return detr;
+}
+
+DetrOptions shallow_resnet_detr(bool pre_norm) {
+  DetrOptions options = detr_resnet50();
+  options.encoder_layers = options.decoder_layers = 2;
+  options.pre_norm = pre_norm;
+  return options;
+}
+
+class FusedDetr : public testing::TestWithParam<DetrOptions> {};
+
+TEST_P(FusedDetr, EqualsTheLiveModelAtOtherSizesBatchesAndPaddings) {
+  const torch::NoGradGuard no_grad;
+  const TraceSpec spec = spec_of(lively_detr(GetParam()));
+  Program fused = lower(spec, pictures(1, 128, 160), /*bf16=*/false);
+  for (const Tensors& inputs : {pictures(1, 128, 160), pictures(3, 160, 192), pictures(2, 97, 131)}) {
+    const Tensors expected = spec.forward(inputs);
+    for (int again = 0; again < 2; ++again) {  // the second run finds what the first kept for the shape
+      const Tensors found = fused.run(inputs);
+      ASSERT_EQ(found.size(), 2U);
+      EXPECT_LE(far(found[0], expected[0]), 1e-4);
+      EXPECT_LE(far(found[1], expected[1]), 1e-4);
+    }
+  }
+}
+
+TEST_P(FusedDetr, Bfloat16StaysNear) {
+  if (!cpu_has_bf16()) GTEST_SKIP() << "this processor has no bf16 arithmetic";
+  const torch::NoGradGuard no_grad;
+  const TraceSpec spec = spec_of(lively_detr(GetParam()));
+  Program fused = lower(spec, pictures(1, 128, 160), /*bf16=*/true);
+  for (const Tensors& inputs : {pictures(1, 128, 160), pictures(2, 160, 192)}) {
+    const Tensors expected = spec.forward(inputs), found = fused.run(inputs);
+    EXPECT_LE(far(found[0], expected[0]), 0.06);
+    EXPECT_LE(far(found[1], expected[1]), 0.06);
+    EXPECT_GT(far(found[0], expected[0]), 1e-5) << "this was no bfloat16";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Runtime, FusedDetr,
+                         testing::Values(detr_tiny(), shallow_resnet_detr(false), shallow_resnet_detr(true)),
+                         [](const auto& info) { return std::to_string(info.index); });
+
+TEST(Runtime, NeedsNoFallbackForDetr) {
+  Runtime runtime(spec_of(lively_detr(detr_tiny())), {});
+  const torch::NoGradGuard no_grad;
+  runtime.run(pictures(1, 96, 96));
+  EXPECT_EQ(runtime.precision(), "fp32");
+  EXPECT_EQ(runtime.fallback(), "");
+}
+
+TEST(Runtime, FallsBackToTheLiveModelWhereTheTraceDoesNotHold) {
+  torch::nn::Linear linear(4, 4);
+  TraceSpec spec;
+  spec.module = linear.ptr();
+  // A loop over a size: the trace unrolls it.
+  spec.forward = [linear](const Tensors& inputs) mutable {
+    torch::Tensor sum = torch::zeros({4});
+    for (int64_t i = 0; i < inputs[0].size(0); ++i) sum = sum + linear(inputs[0][i]);
+    return Tensors{sum};
+  };
+  Runtime runtime(spec, {});
+  const torch::NoGradGuard no_grad;
+  runtime.run({torch::randn({2, 4})});
+  EXPECT_EQ(runtime.fallback(), "");
+  const torch::Tensor longer = torch::randn({3, 4});
+  const torch::Tensor expected = spec.forward({longer})[0];
+  EXPECT_LE((runtime.run({longer})[0] - expected).abs().max().item<double>(), 1e-6);
+  EXPECT_THAT(runtime.fallback(), HasSubstr("output 0 of the fused fp32 program differs by"));
+}
+
+TEST(RuntimeKernels, MaxPoolOfBfloat16EqualsTorch) {
+  torch::manual_seed(1);
+  torch::Tensor x = torch::randn({2, 5, 13, 10}).to(torch::kBFloat16);
+  x[0][1][2][3] = std::numeric_limits<float>::infinity();
+  x[1][4][0][0] = -std::numeric_limits<float>::infinity();
+  const torch::Tensor found =
+      max_pool_bf16(x.contiguous(torch::MemoryFormat::ChannelsLast), {3, 3}, {2, 2}, {1, 1});
+  const torch::Tensor expected = torch::max_pool2d(x.to(torch::kFloat), {3, 3}, {2, 2}, {1, 1});
+  EXPECT_TRUE(torch::equal(found.to(torch::kFloat), expected));
+  x[0][0][4][4] = std::numeric_limits<float>::quiet_NaN();
+  const torch::Tensor with_nan =
+      max_pool_bf16(x.contiguous(torch::MemoryFormat::ChannelsLast), {3, 3}, {2, 2}, {1, 1});
+  EXPECT_TRUE(std::isnan(with_nan[0][0][2][2].item<float>()));
+  EXPECT_EQ(with_nan.isnan().sum().item<int64_t>(), 1);
+}
+
+TEST(RuntimeKernels, AddLayerNormEqualsTorch) {
+  torch::manual_seed(2);
+  const torch::Tensor a = torch::randn({3, 7, 37}) + 4, b = torch::randn({3, 7, 37}).to(torch::kBFloat16);
+  const torch::Tensor gain = torch::rand({37}) + 0.5, shift = torch::randn({37});
+  const Normalized found = add_layer_norm(a, b, gain, shift, 1e-5, /*narrow=*/true);
+  const torch::Tensor expected = torch::layer_norm(a + b.to(torch::kFloat), {37}, gain, shift, 1e-5);
+  EXPECT_LE((found.wide - expected).abs().max().item<double>(), 2e-6);
+  EXPECT_TRUE(torch::equal(found.narrow, found.wide.to(torch::kBFloat16)));
+}
+
+TEST(RuntimeMemoryPool, BlocksComeBackAndTensorsOutliveTheScope) {
+  torch::Tensor survivor;
+  const void* first = nullptr;
+  {
+    const MemoryPoolScope pool;
+    torch::Tensor block = torch::full({1 << 18}, 2.0F);
+    first = block.const_data_ptr();
+    block.reset();
+    survivor = torch::full({1 << 18}, 3.0F);
+    EXPECT_EQ(survivor.const_data_ptr(), first);
+  }
+  const torch::Tensor outside = torch::full({1 << 18}, 4.0F);
+  EXPECT_NE(outside.const_data_ptr(), first);
+  EXPECT_EQ(survivor.sum().item<float>(), 3.0F * (1 << 18));
+}
+
+}  // namespace
+}  // namespace zoo
