@@ -16,7 +16,7 @@ const char* const kNames[kForms] = {"circle", "square", "triangle", "star", "rin
 
 constexpr int64_t kMaxFigures = 5;
 constexpr double kMinRadius = 0.09, kMaxRadius = 0.28;  // of the picture's width; log-uniform between
-constexpr double kMinVisible = 0.6;                     // share of a figure's own pixels
+constexpr double kMinVisible = 0.6;                    // share of a figure's own pixels
 constexpr int kAttempts = 12;                            // to place a figure before it is given up
 
 using Color = std::array<float, 3>;
@@ -174,19 +174,19 @@ std::vector<ObjectAnnotation> annotate(const Scene& scene, int64_t image_id) {
 
 // Painting works on floats 0..255, [size, size, 3] in one row, from its own stream.
 
-Color random_color(RandomStream& rng) {
+Color random_color(RandomStream& rng, double low = 0, double high = 255) {
   Color color;
-  for (float& channel : color) channel = static_cast<float>(rng.uniform(0, 255));
+  for (float& channel : color) channel = static_cast<float>(rng.uniform(low, high));
   return color;
 }
 
-/// A colour that stands out from another one.
-Color contrasting_color(const Color& other, RandomStream& rng) {
+/// A colour well lighter than another one.
+Color lighter_color(const Color& other, RandomStream& rng) {
   for (;;) {
     const Color color = random_color(rng);
-    float difference = 0;
-    for (size_t c = 0; c < 3; ++c) difference += color[c] - other[c];
-    if (difference > 200) return color;
+    float lighter = 0;
+    for (size_t c = 0; c < 3; ++c) lighter += color[c] - other[c];
+    if (lighter > 200) return color;
   }
 }
 
@@ -287,8 +287,8 @@ struct Paint {
 
 Paint random_paint(const Color& ground, double radius, RandomStream& rng) {
   Paint paint{};
-  paint.first = contrasting_color(ground, rng);
-  paint.second = contrasting_color(ground, rng);
+  paint.first = lighter_color(ground, rng);
+  paint.second = lighter_color(ground, rng);
   const double kind = rng.uniform();
   paint.kind = kind < 0.7 ? Paint::plain : kind < 0.9 ? Paint::shaded : Paint::striped;
   const double angle = rng.uniform(0, 2 * M_PI);
@@ -329,8 +329,7 @@ cv::Mat finish(int64_t size, const std::vector<float>& picture, RandomStream& rn
 }
 
 cv::Mat paint_scene(const Scene& scene, RandomStream rng) {
-  Color ground;
-  for (float& channel : ground) channel = static_cast<float>(rng.uniform(10, 110));
+  const Color ground = random_color(rng, 10, 110);
   std::vector<float> picture = paint_ground(scene.size, ground, rng);
   for (const Figure& figure : scene.figures) {
     const Paint paint = random_paint(ground, figure.radius, rng);

@@ -44,15 +44,20 @@ class BottleneckImpl : public torch::nn::Module {
   }
 
   torch::Tensor forward(const torch::Tensor& x) {
-    torch::Tensor y = bn1_(conv1_(x)).relu_();
-    y = bn2_(conv2_(y)).relu_();
-    y = bn3_(conv3_(y));
-    return (y + (downsample_.is_empty() ? x : downsample_->forward(x))).relu_();
+    torch::Tensor y = bn1_->after(*conv1_, x).relu_();
+    y = bn2_->after(*conv2_, y).relu_();
+    y = bn3_->after(*conv3_, y);
+    return (y + shortcut(x)).relu_();
   }
 
   BatchNorm2d& last_norm() { return bn3_; }
 
  private:
+  torch::Tensor shortcut(const torch::Tensor& x) {
+    if (downsample_.is_empty()) return x;
+    return downsample_->at<BatchNorm2dImpl>(1).after(downsample_->at<torch::nn::Conv2dImpl>(0), x);
+  }
+
   torch::nn::Conv2d conv1_{nullptr}, conv2_{nullptr}, conv3_{nullptr};
   BatchNorm2d bn1_{nullptr}, bn2_{nullptr}, bn3_{nullptr};
   torch::nn::Sequential downsample_{nullptr};
@@ -125,7 +130,7 @@ ResNetImpl::ResNetImpl(const ResNetOptions& options) {
 }
 
 std::vector<torch::Tensor> ResNetImpl::stages(const torch::Tensor& pixels) {
-  torch::Tensor x = bn1_(conv1_(pixels)).relu_();  // [B,64,H/2,W/2]
+  torch::Tensor x = bn1_->after(*conv1_, pixels).relu_();  // [B,64,H/2,W/2]
   x = torch::max_pool2d(x, 3, 2, 1);               // [B,64,H/4,W/4]
   std::vector<torch::Tensor> outputs;
   for (const auto& stage : stages_) {

@@ -1,10 +1,30 @@
 #include "models/layers/attention.h"
 
+#include <cmath>
+#include <limits>
 #include <optional>
 
 #include <torch/torch.h>
 
+#include "models/layers/dropout.h"
+
 namespace zoo {
+
+namespace {
+
+/// softmax(q·kᵀ/√d) with some of the weights dropped, times v; all [B,heads,·,d]. torch's fused attention has no fast
+/// way with dropout on the CPU.
+torch::Tensor attend_with_dropout(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                                  const torch::Tensor& mask, double p) {
+  const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
+  torch::Tensor scores = torch::matmul(q * scale, k.transpose(-2, -1));  // [B,heads,T,S]
+  if (mask.defined()) scores = scores.masked_fill(mask.logical_not(), -std::numeric_limits<double>::infinity());
+  // The safe one gives zeros where nothing may be attended to.
+  const torch::Tensor weights = mask.defined() ? at::_safe_softmax(scores, -1) : scores.softmax(-1);
+  return torch::matmul(hashed_dropout(weights, p, /*training=*/true), v);
+}
+
+}  // namespace
 
 MultiHeadAttentionImpl::MultiHeadAttentionImpl(int64_t dim, int64_t heads, double dropout)
     : dim_(dim), heads_(heads), dropout_(dropout) {
@@ -56,9 +76,11 @@ torch::Tensor MultiHeadAttentionImpl::attend(const torch::Tensor& query, const t
   const auto heads = [&](const torch::Tensor& x) {  // [B,N,D] -> [B,heads,N,D/heads]
     return x.unflatten(-1, {heads_, dim_ / heads_}).transpose(1, 2);
   };
-  const torch::Tensor attended = at::scaled_dot_product_attention(
-      heads(query), heads(key), heads(value), mask.defined() ? std::make_optional(mask) : std::nullopt,
-      is_training() ? dropout_ : 0.0);                   // [B,heads,T,D/heads]
+  const torch::Tensor q = heads(query), k = heads(key), v = heads(value);
+  const torch::Tensor attended = is_training() && dropout_ > 0
+                                     ? attend_with_dropout(q, k, v, mask, dropout_)
+                                     : at::scaled_dot_product_attention(
+                                           q, k, v, mask.defined() ? std::make_optional(mask) : std::nullopt);
   return out_proj(attended.transpose(1, 2).flatten(2));  // [B,T,D]
 }
 

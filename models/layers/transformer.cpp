@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include "models/layers/dropout.h"
+
 namespace zoo {
 
 namespace {
@@ -29,14 +31,14 @@ template <class Part>
 torch::Tensor residual(const torch::Tensor& x, torch::nn::LayerNorm& norm, const TransformerOptions& options,
                        bool training, const Part& part) {
   const torch::Tensor change = part(options.pre_norm ? norm(x) : x);
-  const torch::Tensor sum = x + torch::dropout(change, options.dropout, training);
+  const torch::Tensor sum = x + hashed_dropout(change, options.dropout, training);
   return options.pre_norm ? sum : norm(sum);
 }
 
 /// W2·drop(act(W1·x))
 torch::Tensor feed_forward(const torch::Tensor& x, torch::nn::Linear& linear1, torch::nn::Linear& linear2,
                            const TransformerOptions& options, bool training) {
-  return linear2(torch::dropout(activate(linear1(x), options.activation), options.dropout, training));
+  return linear2(hashed_dropout(activate(linear1(x), options.activation), options.dropout, training));
 }
 
 }  // namespace

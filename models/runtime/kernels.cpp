@@ -2,19 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include <ATen/Parallel.h>
 #include <torch/torch.h>
 
-// The compiler makes one version of a loop per instruction set; the program picks the processor's at its
-// start.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define ZOO_VECTOR_CLONES \
-  __attribute__((target_clones("arch=skylake-avx512", "avx2", "default"), optimize("O3")))
-#else
-#define ZOO_VECTOR_CLONES
-#endif
+#include "models/layers/vector.h"
 
 namespace zoo {
 
@@ -27,37 +19,25 @@ inline int16_t order(uint16_t bits) {
   return magnitude > 0x7f80 ? int16_t{0x7fff} : folded;
 }
 
-ZOO_VECTOR_CLONES void raise_to_max(int16_t* most, const uint16_t* x, int64_t channels) {
-  for (int64_t c = 0; c < channels; ++c) most[c] = std::max(most[c], order(x[c]));
+/// most[i] = the larger of it and x[i], in the order above.
+ZOO_VECTOR_CLONES void raise_to_max(int16_t* most, const uint16_t* x, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) most[i] = std::max(most[i], order(x[i]));
 }
 
-ZOO_VECTOR_CLONES void store_max(uint16_t* y, const int16_t* most, int64_t channels) {
-  for (int64_t c = 0; c < channels; ++c)
-    y[c] = static_cast<uint16_t>(most[c] < 0 ? most[c] ^ 0x7fff : most[c]);
-}
-
-struct Window {
-  int64_t begin, end;  // of the rows or columns that it covers
-};
-
-Window window(int64_t place, int64_t kernel, int64_t stride, int64_t padding, int64_t size) {
-  const int64_t begin = place * stride - padding;
-  return {std::max<int64_t>(begin, 0), std::min(begin + kernel, size)};
-}
-
-inline float widen(uint16_t bfloat16) {
-  const uint32_t bits = static_cast<uint32_t>(bfloat16) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, sizeof wide);
-  return wide;
-}
-
-/// The nearest bfloat16, ties to even; NaN stays NaN.
-inline uint16_t narrow(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  return static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+/// A row of windows over columns whose rows are already one: most [width,channels], which it spoils -> y
+/// [columns,channels].
+ZOO_VECTOR_CLONES void pool_row(uint16_t* y, int16_t* most, int64_t width, int64_t channels, int64_t columns,
+                                int64_t kernel, int64_t stride, int64_t padding) {
+  for (int64_t column = 0; column < columns; ++column, y += channels) {
+    const int64_t begin = std::max<int64_t>(column * stride - padding, 0);
+    const int64_t end = std::min(column * stride - padding + kernel, width);
+    int16_t* best = most + begin * channels;  // later windows read it only where they begin there too
+    for (int64_t j = begin + 1; j < end; ++j) {
+      const int16_t* next = most + j * channels;
+      for (int64_t c = 0; c < channels; ++c) best[c] = std::max(best[c], next[c]);
+    }
+    for (int64_t c = 0; c < channels; ++c) y[c] = static_cast<uint16_t>(best[c] < 0 ? best[c] ^ 0x7fff : best[c]);
+  }
 }
 
 ZOO_VECTOR_CLONES void add_wide(float* sum, const float* x, int64_t count) {
@@ -122,20 +102,15 @@ torch::Tensor max_pool_bf16(const torch::Tensor& x, at::IntArrayRef kernel, at::
   const auto* from = static_cast<const uint16_t*>(x.const_data_ptr());
   auto* to = static_cast<uint16_t*>(y.data_ptr());
   at::parallel_for(0, batch * rows, grain(columns * channels), [&](int64_t begin, int64_t end) {
-    std::vector<int16_t> most(static_cast<size_t>(channels));
+    std::vector<int16_t> most(static_cast<size_t>(width * channels));
     for (int64_t row = begin; row < end; ++row) {
       const uint16_t* image = from + row / rows * height * width * channels;
-      const Window down = window(row % rows, kernel[0], stride[0], padding[0], height);
-      for (int64_t column = 0; column < columns; ++column) {
-        const Window across = window(column, kernel[1], stride[1], padding[1], width);
-        std::fill(most.begin(), most.end(), order(0xff80));  // minus infinity
-        for (int64_t i = down.begin; i < down.end; ++i) {
-          for (int64_t j = across.begin; j < across.end; ++j) {
-            raise_to_max(most.data(), image + (i * width + j) * channels, channels);
-          }
-        }
-        store_max(to + (row * columns + column) * channels, most.data(), channels);
+      const int64_t top = row % rows * stride[0] - padding[0];
+      std::fill(most.begin(), most.end(), order(0xff80));  // minus infinity
+      for (int64_t i = std::max<int64_t>(top, 0); i < std::min(top + kernel[0], height); ++i) {
+        raise_to_max(most.data(), image + i * width * channels, width * channels);
       }
+      pool_row(to + row * columns * channels, most.data(), width, channels, columns, kernel[1], stride[1], padding[1]);
     }
   });
   return y;

@@ -446,20 +446,26 @@ class Lowering {
     casts_[{outputs[0], torch::kBFloat16}] = outputs[1];
   }
 
+  /// A size of a pooling's window: one number stands for both directions.
+  std::vector<int64_t> window_size(const jit::Node& node, const char* name) const {
+    const auto found = argument(node, name);
+    if (!found || !found->isIntList()) return {};
+    std::vector<int64_t> sizes = found->toIntVector();
+    if (sizes.size() == 1) sizes.push_back(sizes[0]);
+    return sizes;
+  }
+
   bool is_plain_pool(const jit::Node& node) const {
-    const auto kernel = argument(node, "kernel_size"), stride = argument(node, "stride");
-    const auto padding = argument(node, "padding"), dilation = argument(node, "dilation");
     const auto ceil = argument(node, "ceil_mode");
-    return type(number(node.input(0))) == torch::kBFloat16 && rank(node.input(0)) == 4 && kernel && stride &&
-           padding && dilation && ceil && !ceil->toBool() && kernel->toIntVector().size() == 2 &&
-           stride->toIntVector().size() == 2 && padding->toIntVector().size() == 2 &&
-           dilation->toIntVector() == std::vector<int64_t>{1, 1};
+    return type(number(node.input(0))) == torch::kBFloat16 && rank(node.input(0)) == 4 && ceil && !ceil->toBool() &&
+           window_size(node, "kernel_size").size() == 2 && window_size(node, "stride").size() == 2 &&
+           window_size(node, "padding").size() == 2 &&
+           window_size(node, "dilation") == std::vector<int64_t>{1, 1};
   }
 
   void add_pool(const jit::Node& node) {
-    const auto kernel = argument(node, "kernel_size")->toIntVector(),
-               stride = argument(node, "stride")->toIntVector();
-    const auto padding = argument(node, "padding")->toIntVector();
+    const auto kernel = window_size(node, "kernel_size"), stride = window_size(node, "stride");
+    const auto padding = window_size(node, "padding");
     const auto pool = [kernel, stride, padding](Stack& stack) {
       stack[0] = max_pool_bf16(channels_last(stack[0].toTensor()), kernel, stride, padding);
     };

@@ -1,0 +1,154 @@
+"""Inference of detr-resnet50 side by side: zoo against transformers and OpenVINO, random weights, one run.
+
+    bench/inference.py [--size 640] [--threads 2] [--rounds 5] [--zoo build/release/zoo] [--skip-compile] [--json]
+
+Every round takes each engine in turn: the Python ones in this process, zoo as `zoo bench` (whose own median over some
+seconds counts for its round). All get one picture without padding and warm up first. The table gives the median of the
+rounds, their range, the ratio to eager fp32 of the same run and the rate of arithmetic; below it the rate that a plain
+3x3 convolution reaches in the same run. Sets up nothing: `scripts/bench` installs what it imports.
+"""
+import argparse
+import copy
+import json
+import statistics
+import subprocess
+import time
+import warnings
+
+import torch
+from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
+
+GFLOP_640 = 77.06  # of the forward pass at 640x640: 2 x the multiply-accumulates that `zoo summary` counts
+
+
+class Detr(torch.nn.Module):
+    """transformers' model with the exported signature."""
+
+    def __init__(self):
+        super().__init__()
+        backbone = ResNetConfig(depths=[3, 4, 6, 3], out_features=["stage4"])
+        config = DetrConfig(use_timm_backbone=False, use_pretrained_backbone=False, backbone=None,
+                            backbone_config=backbone, num_labels=91)
+        self.model = DetrForObjectDetection(config)
+
+    def forward(self, pixels, mask):
+        output = self.model(pixel_values=pixels, pixel_mask=mask)
+        return output.logits, output.pred_boxes
+
+
+def timed(function):
+    def measure():
+        begin = time.perf_counter()
+        function()
+        return time.perf_counter() - begin
+
+    return measure
+
+
+def median_of(function, seconds=3.0):
+    """Median time of calls over some seconds, at least three."""
+    times, end = [], time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        times.append(function())
+    return statistics.median(times)
+
+
+def transformers_engines(pixels, mask, skip_compile):
+    plain = Detr().eval()
+    wide = pixels.contiguous(memory_format=torch.channels_last)
+    last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    compiled = None if skip_compile else torch.compile(last)
+
+    def autocast(model):
+        def run():
+            with torch.autocast("cpu", torch.bfloat16):
+                return model(wide, mask)
+
+        return run
+
+    engines = {"transformers eager fp32": lambda: plain(pixels, mask),
+               "transformers bf16 channels_last": autocast(last)}
+    if compiled is not None:
+        engines["torch.compile bf16 channels_last"] = autocast(compiled)
+    return plain, engines
+
+
+def openvino_engines(model, pixels, mask, threads):
+    import openvino
+
+    converted = openvino.convert_model(model, example_input=(pixels, mask))
+    engines = {}
+    for precision in ("f32", "bf16"):
+        compiled = openvino.Core().compile_model(
+            converted, "CPU", {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads,
+                               "PERFORMANCE_HINT": "LATENCY"})
+        runs = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        inputs = [pixels.numpy(), mask.numpy()]
+        engines[f"OpenVINO {precision} (runs {runs})"] = lambda compiled=compiled: compiled(inputs)
+    return engines
+
+
+def zoo_engine(zoo, size, threads, precision):
+    command = [zoo, "bench", "--model", "detr-resnet50", "--input-size", f"{size}x{size}", "--threads", str(threads),
+               "--precision", precision, "--json"]
+
+    def run():
+        metrics = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["metrics"]
+        if metrics["fallback"] is not None:
+            raise SystemExit(f"zoo fell back: {metrics['fallback']}")
+        return metrics["seconds_per_step"]
+
+    return run
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=640)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--zoo", default="build/release/zoo")
+    parser.add_argument("--skip-compile", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    pixels = torch.randn(1, 3, options.size, options.size)
+    mask = torch.ones(1, options.size, options.size, dtype=torch.long)
+    with torch.no_grad():
+        plain, engines = transformers_engines(pixels, mask, options.skip_compile)
+        engines.update(openvino_engines(plain, pixels, mask, options.threads))
+        convolution = torch.nn.Conv2d(256, 256, 3, padding=1).bfloat16().to(memory_format=torch.channels_last)
+        map_ = torch.randn(1, 256, 80, 80).bfloat16().contiguous(memory_format=torch.channels_last)
+        engines["(3x3 convolution bf16)"] = lambda: convolution(map_)
+        for engine in engines.values():
+            for _ in range(3):
+                engine()
+        rounds = {name: (lambda e=engine: median_of(timed(e))) for name, engine in engines.items()}
+        for precision in ("fp32", "bf16"):
+            rounds[f"zoo {precision}"] = zoo_engine(options.zoo, options.size, options.threads, precision)
+        seconds = {name: [] for name in rounds}
+        for _ in range(options.rounds):
+            for name, run in rounds.items():
+                seconds[name].append(run())
+    report(seconds, options)
+
+
+def report(seconds, options):
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    eager = medians["transformers eager fp32"]
+    gflop = GFLOP_640 * (options.size / 640) ** 2
+    rate = 2 * 256 * 256 * 9 * 6400 / medians.pop("(3x3 convolution bf16)") / 1e9
+    if options.json:
+        print(json.dumps({"seconds": seconds, "medians": medians, "convolution_gflops": rate}))
+        return
+    print(f"| detr-resnet50 {options.size}x{options.size}, batch 1, {options.threads} threads | ms | range | x eager | GFLOP/s |")
+    print("|---|---|---|---|---|")
+    for name, median in medians.items():
+        low, high = min(seconds[name]), max(seconds[name])
+        print(f"| {name} | {1e3 * median:.1f} | {1e3 * low:.1f}–{1e3 * high:.1f} | {eager / median:.2f} | {gflop / median:.0f} |")
+    print(f"\n3x3 convolution of 256 channels at 80x80 in bf16: {rate:.0f} GFLOP/s")
+
+
+if __name__ == "__main__":
+    main()
