@@ -5,7 +5,7 @@ set(_libraries zoo_core zoo_models zoo_datasets zoo_trainers)
 set(_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/zoo)
 
 # The installed program finds LibTorch where the build found it.
-set_target_properties(zoo PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
+set_target_properties(zoo PROPERTIES INSTALL_RPATH "${TORCH_INSTALL_PREFIX}/lib")
 install(TARGETS zoo RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS ${_libraries} zoo_torch EXPORT zoo_targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 foreach(folder IN ITEMS core models datasets trainers)

@@ -277,6 +277,7 @@ DetrOptions detr_options_of(const StateDict& state, DetrOptions options) {
   options.feedforward = rows(ours, "transformer.decoder.layers.0.linear1.weight", options.feedforward);
   options.pre_norm = ours.contains_prefix("transformer.encoder.norm.");
   options.position = ours.contains_prefix("backbone.1.row_embed.") ? "learned" : "sine";
+  options.reference_points = ours.contains_prefix("reference_points");
   return options;
 }
 
@@ -287,6 +288,22 @@ bool detr_recognises(const StateDict& state, const DetrOptions& options) {
 
 void load_detr_weights(DetrImpl& detr, const StateDict& state, bool partial) {
   require_fit(assign(detr, detr_from_layout(state)), state.source, partial);
+}
+
+Detr load_detr(const std::string& path) {
+  const StateDict state = load_state_dict(path);
+  DetrOptions options;
+  if (const auto config = state.metadata.find("zoo.config"); config != state.metadata.end()) {
+    try {
+      options = Json::parse(config->second).at("model").get<DetrOptions>();
+    } catch (const Json::exception&) {
+      throw Error(state.source + ": its zoo.config has no options of a DETR under 'model'");
+    }
+  }
+  Detr detr(detr_options_of(state, options));
+  load_detr_weights(*detr, state, /*partial=*/false);
+  detr->eval();
+  return detr;
 }
 
 void load_detr_backbone(DetrImpl& detr, const StateDict& state, bool partial) {

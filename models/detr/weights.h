@@ -25,7 +25,7 @@ StateDict detr_from_layout(const StateDict& state);
 StateDict detr_to_layout(const StateDict& state, const std::string& layout);
 
 /// `options` with what names and shapes of the tensors tell: backbone, num_classes, num_queries, hidden_dim,
-/// layers, feedforward, pre_norm, position. They tell neither heads nor dilation (DC5). Throws Error where
+/// layers, feedforward, pre_norm, position, reference_points. They tell neither heads nor dilation (DC5). Throws Error where
 /// the layout is none of DETR's or the backbone is none of zoo's.
 DetrOptions detr_options_of(const StateDict& state, DetrOptions options = {});
 
@@ -36,6 +36,10 @@ bool detr_recognises(const StateDict& state, const DetrOptions& options);
 /// Copies weights of any layout into the model. Throws Error with the numbers of missing, extra and misshapen
 /// tensors, with `partial` only a warning.
 void load_detr_weights(DetrImpl& detr, const StateDict& state, bool partial);
+
+/// The model of a file, in eval mode: a run's own options where the weights hold them (`zoo.config`), otherwise
+/// what detr_options_of tells with the published heads. `path` as in load_state_dict. Throws Error.
+Detr load_detr(const std::string& path);
 
 /// The backbone alone: a classifier's file of torchvision or timm (its `fc` is left out), transformers'
 /// ResNet, or any layout of a whole DETR. Throws as load_detr_weights.

@@ -16,6 +16,8 @@ namespace zoo {
 namespace {
 
 constexpr double kPreviewThreshold = 0.5;
+/// Tracing, fusing and checking cost a few forward passes.
+constexpr int64_t kBatchesToFuseFor = 64;
 
 std::string shape_text(const torch::Tensor& tensor) {
   std::vector<std::string> sizes;
@@ -39,7 +41,8 @@ DetectionTask::DetectionTask(Json& config, Purpose purpose, const StateDict* wei
       transform_(config.at("data").at("transform").get<DetectionTransformOptions>()),
       eval_(config.at("eval").get<DetectionEvalOptions>()),
       seed_(config.at("trainer").at("seed").get<uint64_t>()) {
-  if (purpose != Purpose::training) precision_ = precision_type(config.at("trainer").at("precision"));
+  frozen_ = purpose != Purpose::training;
+  if (frozen_) precision_ = precision_type(config.at("trainer").at("precision"));
   Json& num_classes = config.at("model").at("num_classes");
   const bool classes_from_data = weights == nullptr && num_classes == 0;
   open_data(purpose == Purpose::inference && classes_from_data ? Purpose::evaluation : purpose);
@@ -104,12 +107,31 @@ LossTerms DetectionTask::loss(const Batch& batch, torch::Device device) {
   return detector_.loss(detection.pixels.to(device), mask, labels, boxes);
 }
 
-std::vector<std::vector<Detection>> DetectionTask::detect(const DetectionBatch& batch, torch::Device device) {
+std::pair<torch::Tensor, torch::Tensor> DetectionTask::forward(const DetectionBatch& batch, torch::Device device) {
+  if (runtime_ != nullptr) {
+    const torch::Tensor& x = batch.pixels;
+    const auto outputs = runtime_->run(
+        {x, batch.padded ? batch.mask : torch::ones({x.size(0), x.size(2), x.size(3)}, torch::kBool)});
+    return {outputs[0], outputs[1]};
+  }
   const torch::Tensor mask = batch.padded ? batch.mask.to(device) : torch::Tensor();
-  auto [logits, boxes] = [&] {
-    const AutocastGuard autocast(device, precision_);
-    return detector_.forward(batch.pixels.to(device), mask);
-  }();
+  const AutocastGuard autocast(device, precision_);
+  return detector_.forward(batch.pixels.to(device), mask);
+}
+
+void DetectionTask::start_runtime(int64_t batches, torch::Device device) {
+  const bool bf16 = precision_ == torch::kBFloat16;
+  if (!frozen_ || !device.is_cpu() || (!bf16 && batches < kBatchesToFuseFor)) return;
+  runtime_ = std::make_unique<Runtime>(trace_spec(), RuntimeOptions{bf16 ? "bf16" : "fp32"});
+}
+
+void DetectionTask::stop_runtime() {
+  if (runtime_ != nullptr && !runtime_->fallback().empty()) log_warning("evaluation runs slower: " + runtime_->fallback());
+  runtime_.reset();
+}
+
+std::vector<std::vector<Detection>> DetectionTask::detect(const DetectionBatch& batch, torch::Device device) {
+  auto [logits, boxes] = forward(batch, device);
   // The best class of every query, no-object left out (detr.md section 7.2): softmax over all, maximum over the rest.
   const torch::Tensor probabilities = logits.to(torch::kFloat).softmax(-1).slice(-1, 0, -1);  // [B,Q,C]
   auto [scores, labels] = probabilities.max(-1);                                              // [B,Q]
@@ -143,6 +165,7 @@ Json DetectionTask::evaluate(torch::Device device, const std::function<void(int6
   const torch::NoGradGuard no_grad;
   const auto batches = detection_batches(validation_, data_, transform_, false, seed_);
   batches->start_epoch(0);
+  start_runtime(batches->batches_per_epoch(), device);
   detections_.clear();
   int64_t done = 0;
   std::set<int64_t> seen;
@@ -157,6 +180,7 @@ Json DetectionTask::evaluate(torch::Device device, const std::function<void(int6
     }
     if (progress) progress(++done, batches->batches_per_epoch());
   }
+  stop_runtime();
   CocoGroundTruth truth = ground_truth(*validation_);
   metrics_ = evaluate_coco(truth, detections_, static_cast<int>(std::max(1, torch::get_num_threads())));
   return coco_metrics_json(metrics_, truth);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "datasets/detection.h"
+#include "models/runtime/runtime.h"
 #include "trainers/metrics/coco_eval.h"
 #include "trainers/recipes.h"
 #include "trainers/task.h"
@@ -78,6 +79,10 @@ class DetectionTask : public Task {
 
  private:
   void open_data(Purpose purpose);
+  std::pair<torch::Tensor, torch::Tensor> forward(const DetectionBatch& batch, torch::Device device);
+  /// Fuses the model for an evaluation of so many batches, where that pays.
+  void start_runtime(int64_t batches, torch::Device device);
+  void stop_runtime();
   torch::Tensor class_indices(const torch::Tensor& labels) const;
 
   DataOptions data_;
@@ -85,6 +90,8 @@ class DetectionTask : public Task {
   DetectionEvalOptions eval_;
   uint64_t seed_ = 0;
   torch::ScalarType precision_ = torch::kFloat;  ///< of `detect`; validations of a training are fp32
+  bool frozen_ = false;                          ///< the weights stay as they are: not in a training
+  std::unique_ptr<Runtime> runtime_;             ///< while an evaluation uses one
   std::shared_ptr<DetectionDataset> training_, validation_;
   CategoryMap map_;
   Detector detector_;

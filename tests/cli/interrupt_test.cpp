@@ -1,0 +1,149 @@
+// Ends `zoo train` in the ways that runs end in, and goes on with them.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+#include "core/files.h"
+#include "core/options.h"
+#include "tests/support.h"
+
+namespace zoo {
+namespace {
+
+using test::CommandResult;
+
+constexpr int kSteps = 12;
+
+std::string program() { return test::binary_dir() + "/zoo"; }
+
+std::vector<std::string> training(const std::string& run) {
+  return {program(),       "train",        "--model",      "detr-tiny",        "--data",
+          "shapes,train=16,val=2", "--batch-size", "2",    "--max-steps",      std::to_string(kSteps),
+          "--threads",     "1",            "--workers",    "1",                "--set",
+          "trainer.checkpoint_every=2",    "--set",        "trainer.log_every=1", "--set",
+          "trainer.validate_every_steps=0", "--output",    run};
+}
+
+/// A program in the background; its stderr goes to a file.
+class Process {
+ public:
+  Process(const std::vector<std::string>& command, const std::string& errors, rlim_t largest_file = RLIM_INFINITY) {
+    std::vector<char*> arguments;
+    for (const std::string& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
+    arguments.push_back(nullptr);
+    pid_ = fork();
+    if (pid_ != 0) return;
+    if (largest_file != RLIM_INFINITY) {
+      signal(SIGXFSZ, SIG_IGN);  // writing fails instead, as on a full disk
+      const rlimit limit{largest_file, largest_file};
+      setrlimit(RLIMIT_FSIZE, &limit);
+    }
+    signal(SIGINT, SIG_IGN);  // as a shell starts its background jobs
+    if (freopen(errors.c_str(), "w", stderr) == nullptr || freopen("/dev/null", "w", stdout) == nullptr) _exit(99);
+    execv(arguments[0], arguments.data());
+    _exit(98);
+  }
+
+  void send(int signal) const { kill(pid_, signal); }
+
+  /// The exit code, 128 + signal where one ended it.
+  int wait() {
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+
+  bool running() const { return kill(pid_, 0) == 0 && waitpid(pid_, nullptr, WNOHANG) == 0; }
+
+ private:
+  pid_t pid_;
+};
+
+/// Waits until a run has a line for `step` in its metrics.
+bool reaches(const Process& process, const std::string& run, int step) {
+  const std::string wanted = "\"step\":" + std::to_string(step) + ",";
+  for (int i = 0; i < 3000 && process.running(); ++i) {
+    const std::string path = join_path(run, "metrics.jsonl");
+    if (file_exists(path) && read_file(path).find(wanted) != std::string::npos) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
+}
+
+std::string weights_of(const std::string& run) { return read_file(join_path(run, "last.safetensors")); }
+
+class Interrupt : public testing::Test {
+ protected:
+  Interrupt() : folder_(test::scratch_dir("interrupt")), errors_(join_path(folder_, "stderr")) {}
+
+  std::string whole_run() const {
+    const std::string run = join_path(folder_, "whole");
+    EXPECT_EQ(test::run_command(training(run)).exit_code, 0);
+    return run;
+  }
+
+  /// The same tensors as a run that nothing stopped.
+  void expect_like_whole(const std::string& run) const {
+    const CommandResult resumed = test::run_command({program(), "train", "--resume", run});
+    EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+    const std::string whole = weights_of(whole_run()), found = weights_of(run);
+    ASSERT_EQ(whole.size(), found.size());
+    EXPECT_TRUE(whole == found) << "the resumed run has other weights";
+  }
+
+  std::string folder_, errors_;
+};
+
+TEST_F(Interrupt, SigintAndSigtermWriteACheckpointAndExitWith130) {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const std::string run = join_path(folder_, "run" + std::to_string(signal));
+    Process process(training(run), errors_);
+    ASSERT_TRUE(reaches(process, run, 3)) << read_file(errors_);
+    process.send(signal);
+    EXPECT_EQ(process.wait(), 130);
+    EXPECT_NE(read_file(errors_).find("--resume " + run), std::string::npos) << read_file(errors_);
+    EXPECT_TRUE(file_exists(join_path(run, "last.ckpt")));
+    const std::string metrics = read_file(join_path(run, "metrics.jsonl"));
+    EXPECT_EQ(metrics.find("\"step\":" + std::to_string(kSteps) + ","), std::string::npos) << "it ended by itself";
+  }
+  expect_like_whole(join_path(folder_, "run" + std::to_string(SIGTERM)));
+}
+
+TEST_F(Interrupt, AfterSigkillTheLastCheckpointGoesOn) {
+  const std::string run = join_path(folder_, "run");
+  Process process(training(run), errors_);
+  ASSERT_TRUE(reaches(process, run, 5)) << read_file(errors_);
+  process.send(SIGKILL);
+  EXPECT_EQ(process.wait(), 128 + SIGKILL);
+  expect_like_whole(run);
+}
+
+TEST_F(Interrupt, AFullDiskIsOneLineAndLeavesTheRunResumable) {
+  const std::string run = join_path(folder_, "run");
+  Process process(training(run), errors_, /*largest_file=*/1 << 20);  // weights are larger
+  EXPECT_EQ(process.wait(), 1);
+  const std::string errors = read_file(errors_);
+  const size_t error = errors.find("error: ");
+  ASSERT_NE(error, std::string::npos) << errors;
+  EXPECT_NE(errors.find("cannot write " + run, error), std::string::npos) << errors;
+  EXPECT_NE(errors.find("File too large", error), std::string::npos) << errors;
+  EXPECT_LE(std::count(errors.begin() + static_cast<std::ptrdiff_t>(error), errors.end(), '\n'), 2) << errors;
+  for (const char* name : {"last.ckpt", "last.safetensors", "best.safetensors"}) {
+    EXPECT_FALSE(file_exists(join_path(run, name))) << name << " is there, but cannot be whole";
+  }
+  expect_like_whole(run);
+}
+
+TEST_F(Interrupt, AFolderThatCannotBeMadeIsNamed) {
+  const CommandResult result = test::run_command(training("/proc/zoo-run"));
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.err.find("/proc/zoo-run"), std::string::npos) << result.err;
+}
+
+}  // namespace
+}  // namespace zoo
