@@ -49,7 +49,8 @@ std::vector<std::string> command_names(const CLI::App& app) {
   return names;
 }
 
-/// The command, and below `data` its verb, must be known before the parser sees them: it would not name the nearest.
+/// The command, and below `data` its verb, must be known before the parser sees them: it would not name the
+/// nearest.
 void check_commands(const CLI::App& app, const std::vector<std::string>& arguments) {
   const CLI::App* level = &app;
   for (const std::string& argument : arguments) {
@@ -60,8 +61,8 @@ void check_commands(const CLI::App& app, const std::vector<std::string>& argumen
       if (command->get_name() == argument) found = command;
     }
     if (found == nullptr) {
-      throw UsageError("unknown command '" + argument + "'" + did_you_mean(argument, names) + " (known: " +
-                       join(names, ", ") + ")");
+      throw UsageError("unknown command '" + argument + "'" + did_you_mean(argument, names) +
+                       " (known: " + join(names, ", ") + ")");
     }
     level = found;
   }
@@ -89,9 +90,9 @@ int run_command(const std::vector<std::string>& arguments) {
   bool version = false;
   app.add_flag("--version", version, "Versions of zoo and torch, and the CPU features the runtime uses");
   app.footer("-q (quiet) and -v (verbose) may stand anywhere. zoo COMMAND --help tells about a command.");
-  const std::vector<Command> commands = {list_command(app),       summary_command(app), train_command(app),
-                                         eval_command(app),       predict_command(app), export_command(app),
-                                         bench_command(app),      data_command(app),    completion_command(app)};
+  const std::vector<Command> commands = {list_command(app),  summary_command(app), train_command(app),
+                                         eval_command(app),  predict_command(app), export_command(app),
+                                         bench_command(app), data_command(app),    completion_command(app)};
   for (const Command& command : commands) command.app->allow_extras();
   check_commands(app, arguments);
   try {

@@ -31,7 +31,8 @@ namespace {
 
 /// An option whose values stay with the parser, which knows their order among the others.
 void add_edit(CLI::App& app, const std::string& name, const std::string& metavar, const std::string& help) {
-  app.add_option(name, [](const CLI::results_t&) { return true; }, help)
+  app.add_option(
+         name, [](const CLI::results_t&) { return true; }, help)
       ->type_name(metavar)
       ->take_all()
       ->expected(1)
@@ -46,7 +47,8 @@ ConfigFlags::ConfigFlags(CLI::App& app, const std::vector<std::string>& flags) :
     if (std::find(flags.begin(), flags.end(), flag.flag) == flags.end()) continue;
     add_edit(app, flag.flag, flag.metavar, std::string(flag.help) + " (" + flag.key + ")");
   }
-  add_text(app, "--config", config_file_, "FILE", "JSON document laid over the recipe")->group("Configuration");
+  add_text(app, "--config", config_file_, "FILE", "JSON document laid over the recipe")
+      ->group("Configuration");
   add_edit(app, "--set", "KEY=VALUE", "Any key, for example trainer.clip_norm=0.1; may be given again");
 }
 
@@ -79,7 +81,11 @@ CLI::Option* add_text(CLI::App& app, const std::string& name, std::string& value
 
 CLI::Option* add_texts(CLI::App& app, const std::string& name, std::vector<std::string>& values,
                        const std::string& metavar, const std::string& help) {
-  return app.add_option(name, values, help)->type_name(metavar)->take_all()->expected(1)->allow_extra_args(false);
+  return app.add_option(name, values, help)
+      ->type_name(metavar)
+      ->take_all()
+      ->expected(1)
+      ->allow_extra_args(false);
 }
 
 std::pair<int64_t, int64_t> parse_size(const std::string& flag, const std::string& text) {
@@ -111,6 +117,8 @@ void print_text(const std::string& text) {
   std::fflush(stdout);
 }
 
-void print_json(const Json& document) { print_text(dump_json(document) + "\n"); }
+void print_json(const Json& document) {
+  print_text(dump_json(document) + "\n");
+}
 
 }  // namespace zoo

@@ -23,8 +23,8 @@ struct Edit {
   std::string source;  ///< the flag, for messages
 };
 
-/// What the commands share of reading their flags. A command adds its options to `app`, and calls `edits()` after
-/// parsing.
+/// What the commands share of reading their flags. A command adds its options to `app`, and calls `edits()`
+/// after parsing.
 class ConfigFlags {
  public:
   /// Adds --config, --set and those of key_flags() that `flags` names.

@@ -41,16 +41,21 @@ std::string bash_script(const CLI::App& program) {
   return "_zoo() {\n"
          "  local current=\"${COMP_WORDS[COMP_CWORD]}\" previous=\"${COMP_WORDS[COMP_CWORD-1]}\" words=\"\"\n"
          "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
-         "    COMPREPLY=($(compgen -W \"" + join(commands, " ") + " --version --help\" -- \"$current\"))\n"
+         "    COMPREPLY=($(compgen -W \"" +
+         join(commands, " ") +
+         " --version --help\" -- \"$current\"))\n"
          "    return\n"
          "  fi\n"
          "  case \"$previous\" in\n"
-         "    --model) COMPREPLY=($(compgen -W \"" + model_words() + "\" -- \"$current\")); return ;;\n"
+         "    --model) COMPREPLY=($(compgen -W \"" +
+         model_words() +
+         "\" -- \"$current\")); return ;;\n"
          "    --device) COMPREPLY=($(compgen -W \"auto cpu cuda\" -- \"$current\")); return ;;\n"
          "    --precision) COMPREPLY=($(compgen -W \"fp32 bf16\" -- \"$current\")); return ;;\n"
          "    completion) COMPREPLY=($(compgen -W \"bash zsh\" -- \"$current\")); return ;;\n"
          "  esac\n"
-         "  case \"${COMP_WORDS[1]}\" in\n" + cases +
+         "  case \"${COMP_WORDS[1]}\" in\n" +
+         cases +
          "  esac\n"
          "  if [[ \"$current\" == -* || \"${COMP_WORDS[1]}\" == data ]]; then\n"
          "    COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
@@ -69,7 +74,8 @@ Command completion_command(CLI::App& parent) {
   return {app, [shell, &parent] {
             require_choice("completion", *shell, {"bash", "zsh"});
             const bool zsh = *shell == "zsh";
-            print_text((zsh ? "#compdef zoo\nautoload -U +X bashcompinit && bashcompinit\n" : "") + bash_script(parent));
+            print_text((zsh ? "#compdef zoo\nautoload -U +X bashcompinit && bashcompinit\n" : "") +
+                       bash_script(parent));
             return 0;
           }};
 }

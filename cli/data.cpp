@@ -21,15 +21,19 @@ int list_data(const DataFlags& flags) {
   if (flags.json) {
     Json kinds = Json::array();
     for (const DataKind& kind : data_kinds()) {
-      kinds.push_back({{"name", kind.name}, {"embedded", kind.embedded}, {"task", kind.task},
-                       {"description", kind.description}, {"options", kind.options}});
+      kinds.push_back({{"name", kind.name},
+                       {"embedded", kind.embedded},
+                       {"task", kind.task},
+                       {"description", kind.description},
+                       {"options", kind.options}});
     }
     print_json({{"command", "data list"}, {"data", kinds}});
     return 0;
   }
   Table table({"SPEC", "task", "what it is", "options"});
   for (const DataKind& kind : data_kinds()) {
-    table.add({kind.embedded ? kind.name : kind.name + ":PATH", kind.task, kind.description, join(kind.options, " ")});
+    table.add({kind.embedded ? kind.name : kind.name + ":PATH", kind.task, kind.description,
+               join(kind.options, " ")});
   }
   print_text(table.str());
   return 0;
@@ -44,7 +48,8 @@ int check_data(const DataFlags& flags) {
   }
   const auto fatal = report.fatal_count();
   if (fatal > 0) {
-    throw Error(format("%lld findings would stop or spoil a run (%s)", static_cast<long long>(fatal), flags.spec.c_str()));
+    throw Error(format("%lld findings would stop or spoil a run (%s)", static_cast<long long>(fatal),
+                       flags.spec.c_str()));
   }
   return 0;
 }
@@ -90,7 +95,8 @@ Command data_command(CLI::App& parent) {
             if (!make->parsed() && !check->parsed() && !show->parsed()) {
               throw UsageError("data: expected list, make, check or show");
             }
-            if (flags->spec.empty()) throw UsageError("data: expected a SPEC, for example shapes or coco:PATH");
+            if (flags->spec.empty())
+              throw UsageError("data: expected a SPEC, for example shapes or coco:PATH");
             if (make->parsed() && flags->folder.empty()) throw UsageError("data make: expected SPEC DIR");
             if (make->parsed()) return make_data(*flags);
             return check->parsed() ? check_data(*flags) : show_data(*flags);

@@ -56,7 +56,8 @@ void save_outputs(const EvalFlags& flags, Task& task, size_t set) {
   }
   if (flags.output.empty()) return;
   make_folders(flags.output);
-  write_coco_results(numbered_file(join_path(flags.output, "predictions.json"), set), detection->detections());
+  write_coco_results(numbered_file(join_path(flags.output, "predictions.json"), set),
+                     detection->detections());
 }
 
 int evaluate_model(const EvalFlags& flags, const ConfigFlags& configuration) {
@@ -68,7 +69,8 @@ int evaluate_model(const EvalFlags& flags, const ConfigFlags& configuration) {
         load_model(flags.weights, flags.model, Purpose::evaluation, configuration.config_file(), edits);
     model = loaded.recipe->name;
     ProgressLine line("evaluating");
-    const Json metrics = loaded.task->evaluate(loaded.device, [&](int64_t done, int64_t all) { line.update(done, all); });
+    const Json metrics =
+        loaded.task->evaluate(loaded.device, [&](int64_t done, int64_t all) { line.update(done, all); });
     line.finish();
     save_outputs(flags, *loaded.task, results.size());
     results.push_back({scored_data(loaded.config), metrics});
@@ -87,10 +89,14 @@ int evaluate_model(const EvalFlags& flags, const ConfigFlags& configuration) {
 int evaluate_predictions(const EvalFlags& flags) {
   if (!flags.weights.empty()) throw UsageError("--predictions and --weights exclude each other");
   if (!flags.task.empty()) require_choice("--task", flags.task, {"detection"});
-  if (flags.data.empty()) throw UsageError("--predictions FILE of detections needs the ground truth: expected --data coco:PATH");
-  if (flags.data.size() > 1) throw UsageError("--predictions FILE belongs to one data set, expected one --data");
+  if (flags.data.empty())
+    throw UsageError("--predictions FILE of detections needs the ground truth: expected --data coco:PATH");
+  if (flags.data.size() > 1)
+    throw UsageError("--predictions FILE belongs to one data set, expected one --data");
   const CocoGroundTruth truth = read_ground_truth(parse_data_spec(flags.data.front()));
-  const CocoMetrics metrics = evaluate_coco(truth, read_coco_results(flags.predictions), static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  const CocoMetrics metrics =
+      evaluate_coco(truth, read_coco_results(flags.predictions),
+                    static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
   const std::vector<NamedMetrics> results = {{flags.data.front(), coco_metrics_json(metrics, truth)}};
   if (flags.json) {
     print_json(results_json("eval", nullptr, results));
@@ -110,14 +116,17 @@ Command eval_command(CLI::App& parent) {
   add_text(*app, "--predictions", flags->predictions, "FILE", "Score this file instead of a model");
   add_text(*app, "--task", flags->task, "NAME", "Kind of work of --predictions where the file does not tell");
   add_texts(*app, "--data", flags->data, "SPEC", "Data to score on (split val); may be given again");
-  add_text(*app, "--references", flags->references, "FILE", "References of a translation, one sentence a line");
-  add_text(*app, "--save-predictions", flags->save_predictions, "FILE", "Write the predictions (COCO results json)");
+  add_text(*app, "--references", flags->references, "FILE",
+           "References of a translation, one sentence a line");
+  add_text(*app, "--save-predictions", flags->save_predictions, "FILE",
+           "Write the predictions (COCO results json)");
   add_text(*app, "--output", flags->output, "DIR", "Write metrics.json and predictions.json there");
   app->add_flag("--json", flags->json, "Print one JSON document");
   auto configuration = std::make_shared<ConfigFlags>(
       *app, std::vector<std::string>{"--batch-size", "--device", "--precision", "--workers", "--threads"});
   return {app, [flags, configuration] {
-            return flags->predictions.empty() ? evaluate_model(*flags, *configuration) : evaluate_predictions(*flags);
+            return flags->predictions.empty() ? evaluate_model(*flags, *configuration)
+                                              : evaluate_predictions(*flags);
           }};
 }
 

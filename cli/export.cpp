@@ -22,12 +22,8 @@ struct ExportFlags {
 std::string description(const LoadedModel& loaded) {
   const auto metadata = loaded.task->weight_metadata();
   const TraceSpec spec = loaded.task->trace_spec();
-  Json document = {{"recipe", loaded.recipe->name},
-                   {"config", loaded.config},
-                   {"inputs", spec.inputs},
-                   {"outputs", spec.outputs},
-                   {"zoo", kZooVersion},
-                   {"torch", TORCH_VERSION}};
+  Json document = {{"recipe", loaded.recipe->name}, {"config", loaded.config}, {"inputs", spec.inputs},
+                   {"outputs", spec.outputs},       {"zoo", kZooVersion},      {"torch", TORCH_VERSION}};
   for (const auto& [key, text] : metadata) document[key.substr(key.find('.') + 1)] = Json::parse(text);
   return dump_json(document);
 }
@@ -42,29 +38,35 @@ StateDict own_state(const LoadedModel& loaded) {
 /// Tensors in a published layout, and the files that stand beside them in a folder.
 PublishedWeights in_layout(const LoadedModel& loaded, const std::string& layout) {
   if (layout == "zoo") return {own_state(loaded), {}};
-  if (!loaded.recipe->publish) throw UsageError("--layout: " + loaded.recipe->name + " has no layout but zoo");
+  if (!loaded.recipe->publish)
+    throw UsageError("--layout: " + loaded.recipe->name + " has no layout but zoo");
   return loaded.recipe->publish(loaded.config, own_state(loaded), layout);
 }
 
-/// A published layout needs a published name: --layout is checked against the recipe's own list before weights are read.
+/// A published layout needs a published name: --layout is checked against the recipe's own list before
+/// weights are read.
 void check_layout(const std::string& layout) {
   require_choice("--layout", layout, {"zoo", "original", "hf", "hf-timm", "insightface", "diffusers"});
 }
 
 int export_weights(const ExportFlags& flags, const ConfigFlags& configuration) {
   if (flags.output.empty()) {
-    throw UsageError("no output: expected --output FILE.pt (TorchScript), FILE.safetensors, FILE.pth or a folder");
+    throw UsageError(
+        "no output: expected --output FILE.pt (TorchScript), FILE.safetensors, FILE.pth or a folder");
   }
   const bool torchscript = ends_with(flags.output, ".pt");
-  if (torchscript && !flags.layout.empty()) throw UsageError("--layout is for weights, not for TorchScript (.pt)");
+  if (torchscript && !flags.layout.empty())
+    throw UsageError("--layout is for weights, not for TorchScript (.pt)");
   const std::string layout = flags.layout.empty() ? "zoo" : flags.layout;
   check_layout(layout);
   std::vector<Edit> edits = configuration.edits();
   edits.push_back({"trainer.device", "cpu", "export"});
   edits.push_back({"trainer.precision", "fp32", "export"});
-  const LoadedModel loaded = load_model(flags.weights, flags.model, Purpose::inference, configuration.config_file(), edits);
+  const LoadedModel loaded =
+      load_model(flags.weights, flags.model, Purpose::inference, configuration.config_file(), edits);
   make_folders(parent_folder(flags.output));
-  Json document = {{"command", "export"}, {"model", loaded.recipe->name}, {"data", nullptr}, {"output", flags.output}};
+  Json document = {
+      {"command", "export"}, {"model", loaded.recipe->name}, {"data", nullptr}, {"output", flags.output}};
   if (torchscript) {
     const TraceSpec spec = loaded.task->trace_spec();
     document["metrics"] = {{"max_difference", export_torchscript(spec, flags.output, description(loaded))},
@@ -100,7 +102,8 @@ Command export_command(CLI::App& parent) {
   auto flags = std::make_shared<ExportFlags>();
   add_text(*app, "--weights", flags->weights, "FILE|RUN", "Weights: a run, zoo's or published ones");
   add_text(*app, "--model", flags->model, "NAME", "Recipe, needed for foreign weights only");
-  add_text(*app, "--output", flags->output, "FILE|DIR", "FILE.pt is TorchScript; FILE.safetensors, FILE.pth or a folder are weights");
+  add_text(*app, "--output", flags->output, "FILE|DIR",
+           "FILE.pt is TorchScript; FILE.safetensors, FILE.pth or a folder are weights");
   add_text(*app, "--layout", flags->layout, "NAME", "zoo, original, hf, hf-timm: names of the tensors");
   app->add_flag("--json", flags->json, "Print one JSON document");
   auto configuration = std::make_shared<ConfigFlags>(*app, std::vector<std::string>{"--threads"});

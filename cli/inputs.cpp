@@ -21,7 +21,8 @@ namespace zoo {
 
 namespace {
 
-const std::set<std::string> kImageEndings = {"jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm"};
+const std::set<std::string> kImageEndings = {"jpg", "jpeg", "png", "bmp", "webp",
+                                             "tif", "tiff", "ppm", "pgm"};
 const std::set<std::string> kVideoEndings = {"mp4", "avi", "mov", "mkv", "webm", "m4v", "mpg", "mpeg"};
 
 std::string ending(const std::string& path) {
@@ -29,12 +30,15 @@ std::string ending(const std::string& path) {
   return dot == std::string::npos ? "" : lower(path.substr(dot + 1));
 }
 
-bool is_camera(const std::string& input) { return starts_with(input, "camera:"); }
+bool is_camera(const std::string& input) {
+  return starts_with(input, "camera:");
+}
 
 std::vector<std::string> expand_glob(const std::string& pattern) {
   glob_t found{};
   std::vector<std::string> paths;
-  if (::glob(pattern.c_str(), 0, nullptr, &found) == 0) paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  if (::glob(pattern.c_str(), 0, nullptr, &found) == 0)
+    paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
   ::globfree(&found);
   return paths;
 }
@@ -76,14 +80,16 @@ cv::Mat read_standard_input() {
   const std::vector<char> bytes{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
   cv::Mat bgr;
   if (!bytes.empty()) bgr = cv::imdecode(bytes, cv::IMREAD_COLOR | cv::IMREAD_IGNORE_ORIENTATION);
-  if (bgr.empty()) throw Error("-: standard input holds no picture, expected the bytes of a JPEG or PNG file");
+  if (bgr.empty())
+    throw Error("-: standard input holds no picture, expected the bytes of a JPEG or PNG file");
   cv::cvtColor(bgr, bgr, cv::COLOR_BGR2RGB);
   return bgr;
 }
 
 /// Frames of a video file or camera.
-void read_video(const std::string& source, const std::string& name, const std::function<void(InputImage)>& use,
-                const std::function<bool()>& stop, InputSummary& summary) {
+void read_video(const std::string& source, const std::string& name,
+                const std::function<void(InputImage)>& use, const std::function<bool()>& stop,
+                InputSummary& summary) {
   cv::VideoCapture capture;
   if (is_camera(source)) {
     int64_t index = 0;
@@ -121,8 +127,8 @@ void read_one(const std::string& path, Names& names, const std::function<void(In
 
 }  // namespace
 
-InputSummary for_each_input(const std::vector<std::string>& inputs, const std::function<void(InputImage)>& use,
-                            const std::function<bool()>& stop) {
+InputSummary for_each_input(const std::vector<std::string>& inputs,
+                            const std::function<void(InputImage)>& use, const std::function<bool()>& stop) {
   InputSummary summary;
   Names names;
   const auto attempt = [&](const auto& work) {

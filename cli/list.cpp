@@ -35,18 +35,22 @@ std::vector<Listed> listed_data() {
 }
 
 Lists all_lists() {
-  return {{"models", listed_models()},
-          {"datasets", listed_data()},
-          {"losses", {{"detr", "detection", "set matching: cross-entropy, L1 and GIoU after every decoder layer"}}},
-          {"metrics", {{"AP", "detection", "COCO's twelve numbers: AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl"}}},
-          {"schedules",
-           {{"constant", "", "the step size stays"},
-            {"step", "", "times gamma every `step`"},
-            {"multistep", "", "times gamma at each of `milestones`"},
-            {"cosine", "", "half a cosine down to min_factor"},
-            {"onecycle", "", "up to the peak, then down to nothing"}}},
-          {"samplers", {}},
-          {"activations", {{"relu", "", "max(x, 0)"}, {"gelu", "", "x times the normal distribution function of x"}}}};
+  return {
+      {"models", listed_models()},
+      {"datasets", listed_data()},
+      {"losses",
+       {{"detr", "detection", "set matching: cross-entropy, L1 and GIoU after every decoder layer"}}},
+      {"metrics",
+       {{"AP", "detection", "COCO's twelve numbers: AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl"}}},
+      {"schedules",
+       {{"constant", "", "the step size stays"},
+        {"step", "", "times gamma every `step`"},
+        {"multistep", "", "times gamma at each of `milestones`"},
+        {"cosine", "", "half a cosine down to min_factor"},
+        {"onecycle", "", "up to the peak, then down to nothing"}}},
+      {"samplers", {}},
+      {"activations",
+       {{"relu", "", "max(x, 0)"}, {"gelu", "", "x times the normal distribution function of x"}}}};
 }
 
 int list(const std::string& what, bool json) {
@@ -61,7 +65,8 @@ int list(const std::string& what, bool json) {
     document[name] = Json::array();
     Table table({name, "", ""});
     for (const Listed& row : rows) {
-      document[name].push_back({{"name", row.name}, {"detail", row.detail}, {"description", row.description}});
+      document[name].push_back(
+          {{"name", row.name}, {"detail", row.detail}, {"description", row.description}});
       table.add({row.name, row.detail, row.description});
     }
     if (!rows.empty()) text += (text.empty() ? "" : "\n") + table.str();
@@ -77,7 +82,8 @@ int list(const std::string& what, bool json) {
 }  // namespace
 
 Command list_command(CLI::App& parent) {
-  CLI::App* app = parent.add_subcommand("list", "Models, datasets, losses, metrics, schedules, samplers, activations");
+  CLI::App* app =
+      parent.add_subcommand("list", "Models, datasets, losses, metrics, schedules, samplers, activations");
   auto what = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
   app->add_option("WHAT", *what, "One of the lists; default: all")->type_name("");

@@ -38,15 +38,16 @@ std::set<std::string> wanted_classes(const std::string& text, const CategoryMap&
   for (const std::string& part : split(text, ',')) {
     const std::string name = trim(part);
     if (std::find(known.begin(), known.end(), name) == known.end()) {
-      throw Error("--classes: the model has no class '" + name + "'" + did_you_mean(name, known) + " (it has " +
-                  join(known, ", ") + ")");
+      throw Error("--classes: the model has no class '" + name + "'" + did_you_mean(name, known) +
+                  " (it has " + join(known, ", ") + ")");
     }
     wanted.insert(name);
   }
   return wanted;
 }
 
-/// Numbers in file names as image ids (000000000139.jpg is 139), where all inputs have one and no two are equal.
+/// Numbers in file names as image ids (000000000139.jpg is 139), where all inputs have one and no two are
+/// equal.
 bool names_are_ids(const std::vector<std::string>& files) {
   std::set<int64_t> seen;
   for (const std::string& file : files) {
@@ -61,11 +62,16 @@ bool names_are_ids(const std::vector<std::string>& files) {
 /// Collects predictions of one call: the JSON, the table, the drawn pictures and videos.
 class DetectionPredictions {
  public:
-  DetectionPredictions(const PredictFlags& flags, DetectionTask& task, torch::Device device, int64_t batch_size)
-      : flags_(flags), task_(task), device_(device), batch_size_(batch_size),
+  DetectionPredictions(const PredictFlags& flags, DetectionTask& task, torch::Device device,
+                       int64_t batch_size)
+      : flags_(flags),
+        task_(task),
+        device_(device),
+        batch_size_(batch_size),
         threshold_(parse_flag_double("--threshold", flags.threshold, 0, 1)),
-        most_(flags.max_detections.empty() ? kAllDetections
-                                           : parse_flag_int("--max-detections", flags.max_detections, 1, kAllDetections)),
+        most_(flags.max_detections.empty()
+                  ? kAllDetections
+                  : parse_flag_int("--max-detections", flags.max_detections, 1, kAllDetections)),
         wanted_(wanted_classes(flags.classes, task.categories())),
         names_are_ids_(names_are_ids(input_files(flags.inputs))) {}
 
@@ -78,7 +84,8 @@ class DetectionPredictions {
     if (waiting_.empty()) return;
     const torch::NoGradGuard no_grad;
     std::vector<DetectionSample> samples;
-    for (const InputImage& image : waiting_) samples.push_back(evaluation_sample(image.rgb, task_.transform()));
+    for (const InputImage& image : waiting_)
+      samples.push_back(evaluation_sample(image.rgb, task_.transform()));
     const auto found = task_.detect(*collate(std::move(samples), task_.transform()), device_);
     for (size_t i = 0; i < waiting_.size(); ++i) keep(waiting_[i], found[i]);
     waiting_.clear();
@@ -112,8 +119,12 @@ class DetectionPredictions {
       if (wanted && static_cast<int64_t>(found.size()) < most_) found.push_back(detection);
     }
     for (const Detection& one : found) {
-      Json result = {{"image_id", id}, {"file_name", file_name(image.source)}, {"category_id", one.category_id},
-                     {"category", one.category}, {"bbox", one.box}, {"score", one.score}};
+      Json result = {{"image_id", id},
+                     {"file_name", file_name(image.source)},
+                     {"category_id", one.category_id},
+                     {"category", one.category},
+                     {"bbox", one.box},
+                     {"score", one.score}};
       if (image.frame >= 0) result["frame"] = image.frame;
       results_.push_back(std::move(result));
       if (one.score < threshold_) continue;
@@ -133,8 +144,8 @@ class DetectionPredictions {
     auto& video = videos_[image.name];
     if (video == nullptr) {
       const std::string path = join_path(flags_.output, image.name + ".avi");
-      video = std::make_unique<cv::VideoWriter>(path, cv::VideoWriter::fourcc('M', 'J', 'P', 'G'), image.frame_rate,
-                                                drawn.size());
+      video = std::make_unique<cv::VideoWriter>(path, cv::VideoWriter::fourcc('M', 'J', 'P', 'G'),
+                                                image.frame_rate, drawn.size());
       if (!video->isOpened()) throw Error("cannot write " + path + ": no encoder for motion JPEG");
     }
     cv::Mat bgr;
@@ -160,9 +171,13 @@ class DetectionPredictions {
 int report(const PredictFlags& flags, const LoadedModel& loaded, const DetectionPredictions& predictions,
            const InputSummary& summary) {
   if (flags.json) {
-    print_json({{"command", "predict"}, {"model", loaded.recipe->name}, {"data", nullptr}, {"output", flags.output},
+    print_json({{"command", "predict"},
+                {"model", loaded.recipe->name},
+                {"data", nullptr},
+                {"output", flags.output},
                 {"metrics", {{"images", summary.images}, {"detections", predictions.shown()}}},
-                {"predictions", predictions.results()}, {"failures", summary.failures}});
+                {"predictions", predictions.results()},
+                {"failures", summary.failures}});
   } else {
     print_text(predictions.table());
     log_info(format("%lld objects in %lld pictures, in %s", static_cast<long long>(predictions.shown()),
@@ -171,16 +186,22 @@ int report(const PredictFlags& flags, const LoadedModel& loaded, const Detection
   if (summary.failures.empty()) return 0;
   for (size_t i = 1; i < summary.failures.size(); ++i) log_warning(summary.failures[i]);
   throw Error(summary.failures.front() +
-              (summary.failures.size() > 1 ? format(" (and %zu more inputs failed)", summary.failures.size() - 1) : ""));
+              (summary.failures.size() > 1
+                   ? format(" (and %zu more inputs failed)", summary.failures.size() - 1)
+                   : ""));
 }
 
 int predict(const PredictFlags& flags, const ConfigFlags& configuration) {
-  if (flags.inputs.empty()) throw UsageError("no input: expected files, folders, globs, videos, camera:N or -");
+  if (flags.inputs.empty())
+    throw UsageError("no input: expected files, folders, globs, videos, camera:N or -");
   parse_flag_double("--threshold", flags.threshold, 0, 1);
-  if (!flags.max_detections.empty()) parse_flag_int("--max-detections", flags.max_detections, 1, kAllDetections);
+  if (!flags.max_detections.empty())
+    parse_flag_int("--max-detections", flags.max_detections, 1, kAllDetections);
   std::vector<Edit> edits = configuration.edits();
-  if (!configuration.given("--batch-size")) edits.insert(edits.begin(), {"data.batch_size", "1", "--batch-size"});
-  LoadedModel loaded = load_model(flags.weights, flags.model, Purpose::inference, configuration.config_file(), edits);
+  if (!configuration.given("--batch-size"))
+    edits.insert(edits.begin(), {"data.batch_size", "1", "--batch-size"});
+  LoadedModel loaded =
+      load_model(flags.weights, flags.model, Purpose::inference, configuration.config_file(), edits);
   auto* task = dynamic_cast<DetectionTask*>(loaded.task.get());
   if (task == nullptr) throw Error(loaded.recipe->name + " has no predictions to draw");
   make_folders(flags.output);
@@ -188,7 +209,8 @@ int predict(const PredictFlags& flags, const ConfigFlags& configuration) {
   DetectionPredictions predictions(flags, *task, loaded.device,
                                    loaded.config.at("data").at("batch_size").get<int64_t>());
   const InputSummary summary = for_each_input(
-      flags.inputs, [&](InputImage image) { predictions.add(std::move(image)); }, [] { return stop_requested(); });
+      flags.inputs, [&](InputImage image) { predictions.add(std::move(image)); },
+      [] { return stop_requested(); });
   predictions.finish();
   const int code = report(flags, loaded, predictions, summary);
   if (stop_requested()) throw Interrupted("interrupted, the predictions so far are in " + flags.output);
@@ -198,9 +220,11 @@ int predict(const PredictFlags& flags, const ConfigFlags& configuration) {
 }  // namespace
 
 Command predict_command(CLI::App& parent) {
-  CLI::App* app = parent.add_subcommand("predict", "Predict on pictures, videos or a camera; write JSON and drawings");
+  CLI::App* app =
+      parent.add_subcommand("predict", "Predict on pictures, videos or a camera; write JSON and drawings");
   auto flags = std::make_shared<PredictFlags>();
-  app->add_option("INPUT", flags->inputs, "Files, folders, globs, videos, camera:N, or - for a picture on stdin")
+  app->add_option("INPUT", flags->inputs,
+                  "Files, folders, globs, videos, camera:N, or - for a picture on stdin")
       ->type_name("");
   add_text(*app, "--weights", flags->weights, "FILE|RUN", "Weights: a run, zoo's or published ones");
   add_text(*app, "--model", flags->model, "NAME", "Recipe, needed for foreign weights only");

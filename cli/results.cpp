@@ -18,7 +18,8 @@ std::string cell(const Json& value) {
 /// The order in which the field shows these names; names not listed follow in alphabetical order.
 std::vector<std::string> ordered_names(const Json& metrics) {
   std::vector<std::string> names;
-  for (const char* name : {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}) {
+  for (const char* name :
+       {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}) {
     if (metrics.contains(name)) names.emplace_back(name);
   }
   for (const auto& item : metrics.items()) {
@@ -49,7 +50,8 @@ std::string metrics_table(const std::vector<NamedMetrics>& results) {
   if (several) return text;
   for (const std::string& name : nested) {
     Table rows({name, ""});
-    for (const auto& item : results.front().metrics.at(name).items()) rows.add({item.key(), cell(item.value())});
+    for (const auto& item : results.front().metrics.at(name).items())
+      rows.add({item.key(), cell(item.value())});
     text += "\n" + rows.str();
   }
   return text;

@@ -12,8 +12,8 @@ struct NamedMetrics {
   Json metrics;
 };
 
-/// A table for people of `metrics` documents: one row a data set where there are several, then `per_class` where there
-/// is one set. Fractions as in the document, null as n/a.
+/// A table for people of `metrics` documents: one row a data set where there are several, then `per_class`
+/// where there is one set. Fractions as in the document, null as n/a.
 std::string metrics_table(const std::vector<NamedMetrics>& results);
 
 /// The document of the contract: `metrics` of one data set, or `results` of several.

@@ -21,8 +21,9 @@ const Recipe& recognised_recipe(const StateDict& weights) {
       return recipe;
     }
   }
-  throw Error(weights.source + ": the names of its tensors are none of a model zoo knows, expected --model NAME",
-              "zoo list models shows the names");
+  throw Error(
+      weights.source + ": the names of its tensors are none of a model zoo knows, expected --model NAME",
+      "zoo list models shows the names");
 }
 
 Json stored_config(const StateDict& weights) {
@@ -51,7 +52,8 @@ ResolvedConfig resolve_config(const Recipe& recipe, const Json& stored, const st
 
 const Recipe& chosen_recipe(const std::string& model, const std::string& config_file) {
   if (!model.empty()) return find_recipe(model);
-  if (config_file.empty()) throw UsageError("no model: expected --model NAME (zoo list models shows the names)");
+  if (config_file.empty())
+    throw UsageError("no model: expected --model NAME (zoo list models shows the names)");
   const Json config = read_json(config_file);
   const Json::json_pointer name("/model/name");
   if (!config.is_object() || !config.contains(name) || !config.at(name).is_string()) {

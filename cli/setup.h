@@ -16,11 +16,13 @@ struct ResolvedConfig {
   Json config;
 };
 
-/// Recipe defaults < `stored` (a run's or weight file's configuration; may be null) < --config < flags and --set.
-/// Validated. Throws UsageError (exit 2) for anything that the command line or the keys of a document tell.
+/// Recipe defaults < `stored` (a run's or weight file's configuration; may be null) < --config < flags and
+/// --set. Validated. Throws UsageError (exit 2) for anything that the command line or the keys of a document
+/// tell.
 ResolvedConfig resolve_config(const Recipe& recipe, const Json& stored, const std::string& config_file,
                               const std::vector<Edit>& edits);
-/// The recipe that --model names, else the `model.name` of --config. Throws UsageError where neither is there.
+/// The recipe that --model names, else the `model.name` of --config. Throws UsageError where neither is
+/// there.
 const Recipe& chosen_recipe(const std::string& model, const std::string& config_file);
 
 /// A model made from weights, for eval, predict and export.
@@ -30,13 +32,14 @@ struct LoadedModel {
   std::unique_ptr<Task> task;
   torch::Device device = torch::kCPU;
 };
-/// Loads `weights` (a file or a run), finds its recipe (its own `zoo.config`, --model, or the names of the tensors),
-/// resolves the configuration, opens what `purpose` needs, and puts the weights into the model in eval mode.
+/// Loads `weights` (a file or a run), finds its recipe (its own `zoo.config`, --model, or the names of the
+/// tensors), resolves the configuration, opens what `purpose` needs, and puts the weights into the model in
+/// eval mode.
 LoadedModel load_model(const std::string& weights, const std::string& model, Purpose purpose,
                        const std::string& config_file, const std::vector<Edit>& edits);
 
-/// A model with random weights, in eval mode, for summaries and benchmarks; classes that come from data are those of the
-/// recipe's embedded set where `config` names none.
+/// A model with random weights, in eval mode, for summaries and benchmarks; classes that come from data are
+/// those of the recipe's embedded set where `config` names none.
 std::unique_ptr<Task> untrained_model(const Recipe& recipe, Json& config);
 
 /// Sets the operators' threads (0: all cores) and resolves the device. Called once, before any tensor work.

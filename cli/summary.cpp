@@ -1,8 +1,8 @@
+#include "models/summary.h"
 #include "cli/command.h"
 #include "cli/setup.h"
 #include "core/error.h"
 #include "core/text.h"
-#include "models/summary.h"
 
 namespace zoo {
 
@@ -18,7 +18,8 @@ struct SummaryFlags {
 /// One forward pass of a recipe's model; `size` is the wanted one, or set to the recipe's own.
 Summary summarize_recipe(const Recipe& recipe, const SummaryFlags& flags, const ConfigFlags& configuration,
                          Size& size) {
-  ResolvedConfig resolved = resolve_config(recipe, nullptr, configuration.config_file(), configuration.edits());
+  ResolvedConfig resolved =
+      resolve_config(recipe, nullptr, configuration.config_file(), configuration.edits());
   const std::unique_ptr<Task> task = untrained_model(recipe, resolved.config);
   const TraceSpec spec = task->trace_spec();
   if (flags.input_size.empty()) size = task->default_input_size();
@@ -35,7 +36,8 @@ Summary summarize_architecture(const Architecture& architecture, const SummaryFl
 }
 
 int summary(const SummaryFlags& flags, const ConfigFlags& configuration) {
-  if (flags.model.empty()) throw UsageError("no model: expected --model NAME (zoo list models shows the names)");
+  if (flags.model.empty())
+    throw UsageError("no model: expected --model NAME (zoo list models shows the names)");
   Size size = {0, 0};
   if (!flags.input_size.empty()) size = parse_size("--input-size", flags.input_size);
   const torch::NoGradGuard no_grad;
@@ -61,7 +63,8 @@ int summary(const SummaryFlags& flags, const ConfigFlags& configuration) {
 }  // namespace
 
 Command summary_command(CLI::App& parent) {
-  CLI::App* app = parent.add_subcommand("summary", "Layers, shapes, parameters, FLOPs and receptive fields of a model");
+  CLI::App* app =
+      parent.add_subcommand("summary", "Layers, shapes, parameters, FLOPs and receptive fields of a model");
   auto flags = std::make_shared<SummaryFlags>();
   add_text(*app, "--model", flags->model, "NAME", "Recipe or architecture (zoo list models)");
   add_text(*app, "--input-size", flags->input_size, "HxW", "Size of the input");

@@ -33,16 +33,17 @@ std::string default_run_directory(const std::string& model) {
   return "runs/" + model + "-" + stamp;
 }
 
-void print_result(const TrainFlags& flags, const std::string& run, const Json& config, const TrainResult& result) {
-  const Json document = {{"command", "train"},
-                         {"model", config.at("model").at("name")},
-                         {"data", config.at("data").at("val").get<std::string>().empty()
-                                      ? config.at("data").at("train")
-                                      : config.at("data").at("val")},
-                         {"run", run},
-                         {"steps", result.steps},
-                         {"finished_before", result.already_finished},
-                         {"metrics", result.metrics}};
+void print_result(const TrainFlags& flags, const std::string& run, const Json& config,
+                  const TrainResult& result) {
+  const Json document = {
+      {"command", "train"},
+      {"model", config.at("model").at("name")},
+      {"data", config.at("data").at("val").get<std::string>().empty() ? config.at("data").at("train")
+                                                                      : config.at("data").at("val")},
+      {"run", run},
+      {"steps", result.steps},
+      {"finished_before", result.already_finished},
+      {"metrics", result.metrics}};
   if (flags.json) return print_json(document);
   print_text(metrics_table({{"", result.metrics}}));
 }
@@ -64,7 +65,8 @@ int dry_run_report(const TrainFlags& flags, Task& task, const Json& config) {
 /// A new run: everything that the command line tells is checked before a file is written or data is opened.
 int start_run(const TrainFlags& flags, const ConfigFlags& configuration) {
   const Recipe& recipe = chosen_recipe(flags.model, configuration.config_file());
-  ResolvedConfig resolved = resolve_config(recipe, nullptr, configuration.config_file(), configuration.edits());
+  ResolvedConfig resolved =
+      resolve_config(recipe, nullptr, configuration.config_file(), configuration.edits());
   Json& config = resolved.config;
   check_data_specs(config);
   const std::string run = flags.output.empty() ? default_run_directory(recipe.name) : flags.output;
@@ -78,7 +80,8 @@ int start_run(const TrainFlags& flags, const ConfigFlags& configuration) {
   StateDict state;
   if (!weights.empty()) state = load_state_dict(weights);
   seed_torch(config.at("trainer").at("seed").get<uint64_t>());
-  const std::unique_ptr<Task> task = recipe.make(config, Purpose::training, weights.empty() ? nullptr : &state);
+  const std::unique_ptr<Task> task =
+      recipe.make(config, Purpose::training, weights.empty() ? nullptr : &state);
   if (flags.dry_run) return dry_run_report(flags, *task, config);
   create_run(run, config);
   log_info("run: " + run);
@@ -101,20 +104,25 @@ void report_changes(const Json& before, const Json& after, const std::string& pr
 int resume_run(const TrainFlags& flags, const ConfigFlags& configuration) {
   if (!flags.model.empty()) throw UsageError("--resume takes the model from its run, expected no --model");
   if (!flags.output.empty()) throw UsageError("--resume writes into its run, expected no --output");
-  if (!configuration.config_file().empty()) throw UsageError("--resume takes its run's config.json, expected no --config");
+  if (!configuration.config_file().empty())
+    throw UsageError("--resume takes its run's config.json, expected no --config");
   const std::vector<Edit> edits = configuration.edits();
   for (const Edit& edit : edits) {
     const bool allowed = edit.source == "--set" ||
                          std::find(kResumeKeys.begin(), kResumeKeys.end(), edit.key) != kResumeKeys.end();
-    if (!allowed) throw UsageError(edit.source + ": --resume keeps it from the run, expected --set " + edit.key + "=VALUE");
+    if (!allowed)
+      throw UsageError(edit.source + ": --resume keeps it from the run, expected --set " + edit.key +
+                       "=VALUE");
   }
   const Json stored = read_run_config(flags.resume);
   const Recipe& recipe = find_recipe(stored.at("model").at("name").get<std::string>());
   ResolvedConfig resolved = resolve_config(recipe, stored, "", edits);
   report_changes(resolve_config(recipe, stored, "", {}).config, resolved.config);
-  for (const std::string& line : explain_moved_end(flags.resume, stored, resolved.config)) log_info("resume: " + line);
+  for (const std::string& line : explain_moved_end(flags.resume, stored, resolved.config))
+    log_info("resume: " + line);
   if (is_finished(flags.resume, resolved.config)) {
-    log_info("resume: " + flags.resume + " is finished, nothing to do (--epochs or --max-steps moves its end)");
+    log_info("resume: " + flags.resume +
+             " is finished, nothing to do (--epochs or --max-steps moves its end)");
     TrainResult result = finished_result(flags.resume);
     print_result(flags, flags.resume, resolved.config, result);
     return 0;
@@ -135,13 +143,16 @@ Command train_command(CLI::App& parent) {
   add_text(*app, "--model", flags->model, "NAME", "Recipe to train (zoo list models)");
   add_text(*app, "--resume", flags->resume, "RUN", "Go on with a run from its last checkpoint");
   add_text(*app, "--output", flags->output, "DIR", "Run directory; default runs/MODEL-DATE-TIME");
-  app->add_flag("--dry-run", flags->dry_run, "Print the configuration, sizes, one step's time and memory, and stop");
+  app->add_flag("--dry-run", flags->dry_run,
+                "Print the configuration, sizes, one step's time and memory, and stop");
   app->add_flag("--json", flags->json, "Print one JSON document");
   auto configuration = std::make_shared<ConfigFlags>(
-      *app, std::vector<std::string>{"--data", "--val-data", "--weights", "--epochs", "--max-steps", "--batch-size",
-                                     "--lr", "--seed", "--device", "--precision", "--workers", "--threads"});
+      *app,
+      std::vector<std::string>{"--data", "--val-data", "--weights", "--epochs", "--max-steps", "--batch-size",
+                               "--lr", "--seed", "--device", "--precision", "--workers", "--threads"});
   return {app, [flags, configuration] {
-            return flags->resume.empty() ? start_run(*flags, *configuration) : resume_run(*flags, *configuration);
+            return flags->resume.empty() ? start_run(*flags, *configuration)
+                                         : resume_run(*flags, *configuration);
           }};
 }
 

@@ -4,8 +4,8 @@
 
 namespace zoo {
 
-/// An error that a person can cause and mend. `main` turns it into one line, `error: what, where, what would be
-/// right`, on stderr, an optional hint line, and the exit code.
+/// An error that a person can cause and mend. `main` turns it into one line, `error: what, where, what would
+/// be right`, on stderr, an optional hint line, and the exit code.
 class Error : public std::runtime_error {
  public:
   explicit Error(const std::string& message, std::string hint = "");

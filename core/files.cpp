@@ -20,7 +20,9 @@ namespace {
 
 constexpr size_t kBufferSize = size_t{1} << 20;
 
-std::string reason() { return std::strerror(errno); }
+std::string reason() {
+  return std::strerror(errno);
+}
 
 }  // namespace
 
@@ -39,8 +41,12 @@ std::string join_path(const std::string& folder, const std::string& name) {
   return (fs::path(folder) / name).string();
 }
 
-std::string file_name(const std::string& path) { return fs::path(path).filename().string(); }
-std::string file_stem(const std::string& path) { return fs::path(path).stem().string(); }
+std::string file_name(const std::string& path) {
+  return fs::path(path).filename().string();
+}
+std::string file_stem(const std::string& path) {
+  return fs::path(path).stem().string();
+}
 
 std::string parent_folder(const std::string& path) {
   const std::string parent = fs::path(path).parent_path().string();
@@ -61,7 +67,8 @@ void make_folders(const std::string& path) {
   std::error_code code;
   fs::create_directories(path, code);
   if (code || !is_directory(path)) {
-    throw Error("cannot create folder " + path + ": " + (code ? code.message() : "a file of that name is there"));
+    throw Error("cannot create folder " + path + ": " +
+                (code ? code.message() : "a file of that name is there"));
   }
 }
 
@@ -97,7 +104,9 @@ MappedFile::~MappedFile() {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
 
 AtomicFile::AtomicFile(std::string path)
     : path_(std::move(path)), temporary_(path_ + ".tmp." + std::to_string(::getpid())) {
@@ -111,7 +120,9 @@ AtomicFile::~AtomicFile() {
   if (!committed_) ::unlink(temporary_.c_str());
 }
 
-void AtomicFile::fail(const char* doing) { throw Error("cannot write " + path_ + ": " + doing + ": " + reason()); }
+void AtomicFile::fail(const char* doing) {
+  throw Error("cannot write " + path_ + ": " + doing + ": " + reason());
+}
 
 void AtomicFile::write(const void* data, size_t size) {
   const char* bytes = static_cast<const char*>(data);

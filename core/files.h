@@ -43,8 +43,9 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// Writes beside the target (`PATH.tmp.PID`), checks every write, syncs, and renames on `commit`, so that no reader
-/// ever meets half a file. Without `commit` the file beside is removed. All failures throw Error with path and reason.
+/// Writes beside the target (`PATH.tmp.PID`), checks every write, syncs, and renames on `commit`, so that no
+/// reader ever meets half a file. Without `commit` the file beside is removed. All failures throw Error with
+/// path and reason.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);

@@ -35,12 +35,22 @@ void emit(LogLevel least, const std::string& message) {
 
 }  // namespace
 
-void set_log_level(LogLevel level) { the_log().level = level; }
-LogLevel log_level() { return the_log().level; }
+void set_log_level(LogLevel level) {
+  the_log().level = level;
+}
+LogLevel log_level() {
+  return the_log().level;
+}
 
-void log_info(const std::string& message) { emit(LogLevel::normal, message); }
-void log_warning(const std::string& message) { emit(LogLevel::quiet, "warning: " + message); }
-void log_verbose(const std::string& message) { emit(LogLevel::verbose, message); }
+void log_info(const std::string& message) {
+  emit(LogLevel::normal, message);
+}
+void log_warning(const std::string& message) {
+  emit(LogLevel::quiet, "warning: " + message);
+}
+void log_verbose(const std::string& message) {
+  emit(LogLevel::verbose, message);
+}
 
 void set_log_sink(std::function<void(const std::string&)> sink) {
   Log& log = the_log();

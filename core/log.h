@@ -19,7 +19,8 @@ void set_log_sink(std::function<void(const std::string&)> sink);
 /// Called before a line is written and after it: a progress bar clears and redraws itself.
 void set_log_interlude(std::function<void()> before, std::function<void()> after);
 
-/// Whether stderr (or stdout) is a terminal that understands colours and cursor moves, NO_COLOR and TERM respected.
+/// Whether stderr (or stdout) is a terminal that understands colours and cursor moves, NO_COLOR and TERM
+/// respected.
 bool stderr_is_terminal();
 bool use_color(int descriptor);
 

@@ -13,18 +13,27 @@ namespace {
 
 std::string type_name(const Json& value) {
   switch (value.type()) {
-    case Json::value_t::boolean: return "true or false";
+    case Json::value_t::boolean:
+      return "true or false";
     case Json::value_t::number_integer:
-    case Json::value_t::number_unsigned: return "an integer";
-    case Json::value_t::number_float: return "a number";
-    case Json::value_t::string: return "a text";
-    case Json::value_t::array: return "a list";
-    case Json::value_t::object: return "a section";
-    default: return "null";
+    case Json::value_t::number_unsigned:
+      return "an integer";
+    case Json::value_t::number_float:
+      return "a number";
+    case Json::value_t::string:
+      return "a text";
+    case Json::value_t::array:
+      return "a list";
+    case Json::value_t::object:
+      return "a section";
+    default:
+      return "null";
   }
 }
 
-std::string shown(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string shown(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 bool type_fits(const Json& expected, const Json& value) {
   if (expected.is_number_float()) return value.is_number();
@@ -33,7 +42,8 @@ bool type_fits(const Json& expected, const Json& value) {
     return value.is_number_integer();
   }
   if (expected.is_array() && value.is_array() && !expected.empty()) {
-    return std::all_of(value.begin(), value.end(), [&](const Json& item) { return type_fits(expected[0], item); });
+    return std::all_of(value.begin(), value.end(),
+                       [&](const Json& item) { return type_fits(expected[0], item); });
   }
   return expected.is_null() || expected.type() == value.type();
 }
@@ -48,11 +58,13 @@ bool type_fits(const Json& expected, const Json& value) {
   std::vector<std::string> names;
   for (const auto& item : section.items()) names.push_back(item.key());
   const std::string name = nearest(key, names);
-  const std::string help = name.empty() ? ", known are " + join(names, ", ") : ", did you mean '" + prefix + name + "'?";
+  const std::string help =
+      name.empty() ? ", known are " + join(names, ", ") : ", did you mean '" + prefix + name + "'?";
   throw UsageError(source + ": unknown key '" + prefix + key + "'" + help);
 }
 
-void overlay_section(Json& document, const Json& patch, const std::string& source, const std::string& prefix) {
+void overlay_section(Json& document, const Json& patch, const std::string& source,
+                     const std::string& prefix) {
   if (!patch.is_object()) {
     throw UsageError(source + ": " + (prefix.empty() ? "the document" : prefix.substr(0, prefix.size() - 1)) +
                      " is not a section {…}");
@@ -107,7 +119,8 @@ void collect_keys(const Json& section, const std::string& prefix, std::vector<st
   }
 }
 
-/// What was probably meant by a dotted key that is not there: the same key in another section, or a near spelling.
+/// What was probably meant by a dotted key that is not there: the same key in another section, or a near
+/// spelling.
 std::string suggest_key(const Json& document, const std::string& key) {
   const std::vector<std::string> keys = dotted_keys(document);
   const std::string last = split(key, '.').back();
@@ -131,7 +144,9 @@ Json read_json(const std::string& path) {
   }
 }
 
-std::string dump_json(const Json& document) { return document.dump(2, ' ', false, Json::error_handler_t::replace); }
+std::string dump_json(const Json& document) {
+  return document.dump(2, ' ', false, Json::error_handler_t::replace);
+}
 
 void overlay(Json& document, const Json& patch, const std::string& source) {
   overlay_section(document, patch, source, "");
@@ -155,8 +170,8 @@ void set_key(Json& document, const std::string& key, const std::string& text, co
     value = &*found;
   }
   if (value->is_object()) {
-    throw UsageError(source + ": '" + key + "' is a section, expected one of its keys, for example " + key + "." +
-                     (value->empty() ? "KEY" : value->begin().key()));
+    throw UsageError(source + ": '" + key + "' is a section, expected one of its keys, for example " + key +
+                     "." + (value->empty() ? "KEY" : value->begin().key()));
   }
   Json parsed = parse_value(text, *value);
   if (parsed.is_discarded() || !type_fits(*value, parsed)) fail_type(source, key, "'" + text + "'", *value);
@@ -184,10 +199,11 @@ void require_positive(const std::string& key, double value) {
   throw UsageError(format("%s: %g is out of range, expected more than 0", key.c_str(), value));
 }
 
-void require_choice(const std::string& key, const std::string& value, const std::vector<std::string>& choices) {
+void require_choice(const std::string& key, const std::string& value,
+                    const std::vector<std::string>& choices) {
   if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
-  throw UsageError(key + ": unknown value '" + value + "'" + did_you_mean(value, choices) + " (known: " +
-                   join(choices, ", ") + ")");
+  throw UsageError(key + ": unknown value '" + value + "'" + did_you_mean(value, choices) +
+                   " (known: " + join(choices, ", ") + ")");
 }
 
 }  // namespace zoo

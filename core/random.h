@@ -5,9 +5,10 @@
 
 namespace zoo {
 
-/// A seeded stream of random numbers, the same on every machine and standard library (which the standard's own
-/// distributions are not). A sample of a data set gets its own from (seed, epoch, index), so that numbers depend
-/// neither on the order of work nor on the number of threads. The generator is xoshiro256**, seeded by splitmix64.
+/// A seeded stream of random numbers, the same on every machine and standard library (which the standard's
+/// own distributions are not). A sample of a data set gets its own from (seed, epoch, index), so that numbers
+/// depend neither on the order of work nor on the number of threads. The generator is xoshiro256**, seeded by
+/// splitmix64.
 class RandomStream {
  public:
   explicit RandomStream(uint64_t seed) : RandomStream({seed}) {}

@@ -166,15 +166,16 @@ std::string human_seconds(double seconds) {
   const auto hours = static_cast<long long>(total / 3600);
   const auto minutes = static_cast<long long>(total / 60 % 60);
   const auto rest = static_cast<long long>(total % 60);
-  return hours > 0 ? format("%lld:%02lld:%02lld", hours, minutes, rest) : format("%lld:%02lld", minutes, rest);
+  return hours > 0 ? format("%lld:%02lld:%02lld", hours, minutes, rest)
+                   : format("%lld:%02lld", minutes, rest);
 }
 
 namespace {
 
 /// Characters that a terminal shows: bytes that do not continue a UTF-8 sequence.
 size_t shown_width(const std::string& text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
 bool looks_numeric(const std::string& cell) {
@@ -183,7 +184,9 @@ bool looks_numeric(const std::string& cell) {
 
 }  // namespace
 
-Table::Table(std::vector<std::string> header) { rows_.push_back(std::move(header)); }
+Table::Table(std::vector<std::string> header) {
+  rows_.push_back(std::move(header));
+}
 
 void Table::add(std::vector<std::string> row) {
   row.resize(rows_.front().size());

@@ -9,8 +9,8 @@ namespace zoo {
 /// Section `data` of a configuration: what every kind of data shares. Transform options of a task stand in
 /// `data.transform`, filled in by its recipe.
 struct DataOptions {
-  std::string train;           ///< SPEC; empty: the recipe's embedded set
-  std::string val;             ///< SPEC; empty: the same as `train`, split val
+  std::string train;  ///< SPEC; empty: the recipe's embedded set
+  std::string val;    ///< SPEC; empty: the same as `train`, split val
   int64_t batch_size = 4;
   int64_t val_batch_size = 0;  ///< 0: as batch_size
   int64_t workers = 2;         ///< threads that decode and augment; 0: in the training thread

@@ -16,8 +16,8 @@ const char* const kNames[kForms] = {"circle", "square", "triangle", "star", "rin
 
 constexpr int64_t kMaxFigures = 5;
 constexpr double kMinRadius = 0.09, kMaxRadius = 0.28;  // of the picture's width; log-uniform between
-constexpr double kMinVisible = 0.6;                    // share of a figure's own pixels
-constexpr int kAttempts = 12;                            // to place a figure before it is given up
+constexpr double kMinVisible = 0.6;                     // share of a figure's own pixels
+constexpr int kAttempts = 12;                           // to place a figure before it is given up
 
 using Color = std::array<float, 3>;
 
@@ -395,8 +395,7 @@ int64_t integer_option(const DataSpec& spec, const std::string& key, int64_t fal
   if (!text.empty() && !parse_int(text, value)) {
     throw UsageError("'" + spec.text + "': " + key + "=" + text + " is no integer");
   }
-  require_count(key + " of '" + spec.text + "'", value, static_cast<double>(low),
-                static_cast<double>(high));
+  require_count(key + " of '" + spec.text + "'", value, static_cast<double>(low), static_cast<double>(high));
   return value;
 }
 

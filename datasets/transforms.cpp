@@ -123,8 +123,7 @@ DetectionSample identified(DetectionSample sample, const DetectionRecord& record
 
 void DetectionTransformOptions::validate() const {
   const auto require_sizes = [](const std::string& key, const std::vector<int64_t>& sizes) {
-    for (const int64_t size : sizes)
-      require_count("data.transform." + key, size, 1, 16384);
+    for (const int64_t size : sizes) require_count("data.transform." + key, size, 1, 16384);
   };
   require_sizes("train_sizes", train_sizes);
   require_sizes("crop_resize_sizes", crop_resize_sizes);

@@ -7,9 +7,10 @@
 
 namespace zoo {
 
-/// What a criterion gives: the weighted sum to differentiate, and named scalars (unweighted, detached) to log.
+/// What a criterion gives: the weighted sum to differentiate, and named scalars (unweighted, detached) to
+/// log.
 struct LossTerms {
-  torch::Tensor total;                                         ///< [] attached to the graph
+  torch::Tensor total;                                       ///< [] attached to the graph
   std::vector<std::pair<std::string, torch::Tensor>> terms;  ///< each [], in the order to show
 };
 

@@ -52,8 +52,12 @@ void read_both(int out, int err, CommandResult& result) {
 
 }  // namespace
 
-std::string source_dir() { return from_environment("ZOO_SOURCE_DIR", fs::current_path().string()); }
-std::string binary_dir() { return from_environment("ZOO_BINARY_DIR", source_dir() + "/build/release"); }
+std::string source_dir() {
+  return from_environment("ZOO_SOURCE_DIR", fs::current_path().string());
+}
+std::string binary_dir() {
+  return from_environment("ZOO_BINARY_DIR", source_dir() + "/build/release");
+}
 
 std::string shared_data() {
   const std::string folder = source_dir() + "/../shared/data";
@@ -84,7 +88,8 @@ CommandResult run_command(const std::vector<std::string>& command, const std::st
     ::_exit(127);
   }
   ::close(in[0]), ::close(out[1]), ::close(err[1]);
-  if (!input.empty() && ::write(in[1], input.data(), input.size()) < 0) ADD_FAILURE() << "no standard input taken";
+  if (!input.empty() && ::write(in[1], input.data(), input.size()) < 0)
+    ADD_FAILURE() << "no standard input taken";
   ::close(in[1]);
   CommandResult result;
   read_both(out[0], err[0], result);

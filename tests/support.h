@@ -26,18 +26,19 @@ std::string error_of(const std::function<void()>& call);
 
 /// The interpreter of the test environment, empty where there is none (tests then skip).
 std::string python();
-/// Runs tests/parity/SCRIPT with arguments; fails the running test with its stderr where it does not exit with 0.
+/// Runs tests/parity/SCRIPT with arguments; fails the running test with its stderr where it does not exit
+/// with 0.
 void run_python(const std::string& script, const std::vector<std::string>& arguments);
 
 }  // namespace zoo::test
 
 /// Skips the running test, loudly, where the Python references are not installed.
-#define ZOO_NEEDS_PYTHON()                                                                                       \
-  if (zoo::test::python().empty()) {                                                                             \
-    GTEST_SKIP() << "no Python references: scripts/test installs them into .deps/test-venv";                     \
+#define ZOO_NEEDS_PYTHON()                                                                   \
+  if (zoo::test::python().empty()) {                                                         \
+    GTEST_SKIP() << "no Python references: scripts/test installs them into .deps/test-venv"; \
   }
 /// Skips the running test, loudly, where the folder of real data is missing.
-#define ZOO_NEEDS_SHARED_DATA()                                                                                  \
-  if (zoo::test::shared_data().empty()) {                                                                        \
-    GTEST_SKIP() << "no ../shared/data beside the project: tests on real data are left out";                     \
+#define ZOO_NEEDS_SHARED_DATA()                                                              \
+  if (zoo::test::shared_data().empty()) {                                                    \
+    GTEST_SKIP() << "no ../shared/data beside the project: tests on real data are left out"; \
   }

@@ -159,13 +159,14 @@ bool repeats_another(const std::string& name, const NamedPoints& all) {
                      [&](const auto& one) { return one.first == name.substr(0, at); });
 }
 
-/// The terms that make up the loss where names tell (`loss…`), else all, one layer of each.
+/// The terms that make up the loss where names tell (`loss…`), without that word; else all, one layer of
+/// each.
 NamedPoints terms_to_show(const NamedPoints& all) {
   NamedPoints terms, losses;
   for (const auto& term : all) {
     if (repeats_another(term.first, all)) continue;
     terms.push_back(term);
-    if (starts_with(term.first, "loss")) losses.push_back(term);
+    if (starts_with(term.first, "loss_")) losses.emplace_back(term.first.substr(5), term.second);
   }
   return losses.empty() ? terms : losses;
 }

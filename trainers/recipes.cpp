@@ -26,7 +26,8 @@ Json model_section(const std::string& name, Json options) {
 
 /// Adds the loss of the encoder's cells; its terms end in `_enc`.
 void add_encoder_loss(const DetrOutput& cells, const std::vector<torch::Tensor>& labels,
-                      const std::vector<torch::Tensor>& boxes, const DetrLossOptions& options, LossTerms& terms) {
+                      const std::vector<torch::Tensor>& boxes, const DetrLossOptions& options,
+                      LossTerms& terms) {
   std::vector<torch::Tensor> many_labels, many_boxes;
   for (size_t i = 0; i < labels.size(); ++i) {
     many_labels.push_back(labels[i].repeat({options.encoder_repeats}));
@@ -45,7 +46,8 @@ Detector make_detr(const DetrOptions& options, const DetrLossOptions& loss) {
     const DetrOutput output = detr->forward(pixels, mask);
     return std::make_pair(output.logits.select(0, -1), output.boxes.select(0, -1));
   };
-  detector.loss = [detr, loss](torch::Tensor pixels, torch::Tensor mask, const std::vector<torch::Tensor>& labels,
+  detector.loss = [detr, loss](torch::Tensor pixels, torch::Tensor mask,
+                               const std::vector<torch::Tensor>& labels,
                                const std::vector<torch::Tensor>& boxes) mutable {
     const DetrFeatures features = detr->encode(pixels, mask);
     const DetrOutput output = detr->predict(detr->decode(features));
@@ -89,7 +91,8 @@ PublishedWeights publish_detr(const Json& config, const StateDict& state, const 
   if (layout != "original") {
     const auto categories = state.metadata.find("zoo.categories");
     published.files.emplace_back(
-        "config.json", detr_hf_config(options, layout, categories == state.metadata.end() ? "[]" : categories->second));
+        "config.json",
+        detr_hf_config(options, layout, categories == state.metadata.end() ? "[]" : categories->second));
   }
   return published;
 }
@@ -131,7 +134,8 @@ Recipe published_detr(const std::string& name, const std::string& description, c
 
 /// A small detector for the embedded data: minutes on two cores.
 Recipe tiny_detr() {
-  Recipe recipe = detr_recipe("detr-tiny", "a small DETR for the embedded data: minutes on two cores", detr_tiny());
+  Recipe recipe =
+      detr_recipe("detr-tiny", "a small DETR for the embedded data: minutes on two cores", detr_tiny());
   const auto defaults = recipe.defaults;
   recipe.defaults = [defaults] {
     Json config = defaults();
@@ -158,7 +162,8 @@ Recipe tiny_detr() {
 }
 
 template <class Net>
-Architecture classifier(const std::string& name, const std::string& description, const std::function<Net()>& make) {
+Architecture classifier(const std::string& name, const std::string& description,
+                        const std::function<Net()>& make) {
   Architecture architecture;
   architecture.name = name;
   architecture.description = description;
@@ -178,7 +183,8 @@ const std::vector<Recipe>& recipes() {
         published_detr("detr-resnet50", "DETR, Carion et al. 2020: ResNet-50, stride 32", detr_resnet50()),
         published_detr("detr-resnet50-dc5", "DETR with dilated last stage, stride 16", detr_resnet50_dc5()),
         published_detr("detr-resnet101", "DETR: ResNet-101, stride 32", detr_resnet101()),
-        published_detr("detr-resnet101-dc5", "DETR: ResNet-101 with dilated last stage", detr_resnet101_dc5()),
+        published_detr("detr-resnet101-dc5", "DETR: ResNet-101 with dilated last stage",
+                       detr_resnet101_dc5()),
     };
     rows[1].alias = "detr";
     return rows;
@@ -194,7 +200,8 @@ const Recipe& find_recipe(const std::string& name) {
     if (!recipe.alias.empty()) names.push_back(recipe.alias);
   }
   for (const Architecture& architecture : architectures()) names.push_back(architecture.name);
-  throw UsageError("unknown model '" + name + "'" + did_you_mean(name, names) + " (known: " + join(names, ", ") + ")");
+  throw UsageError("unknown model '" + name + "'" + did_you_mean(name, names) +
+                   " (known: " + join(names, ", ") + ")");
 }
 
 const std::vector<Architecture>& architectures() {
@@ -215,9 +222,9 @@ const Architecture* find_architecture(const std::string& name) {
 }
 
 Json base_config() {
-  return {{"model", Json::object()},     {"data", DataOptions()},          {"loss", Json::object()},
+  return {{"model", Json::object()},         {"data", DataOptions()},         {"loss", Json::object()},
           {"optimizer", OptimizerOptions()}, {"schedule", ScheduleOptions()}, {"trainer", TrainerOptions()},
-          {"eval", Json::object()},      {"verify", Json::object()}};
+          {"eval", Json::object()},          {"verify", Json::object()}};
 }
 
 void validate_config(const Recipe& recipe, const Json& config) {

@@ -19,7 +19,8 @@ struct PublishedWeights {
   std::vector<std::pair<std::string, std::string>> files;
 };
 
-/// A row of the one table that says which models exist: a named configuration of a model and of the task that drives it.
+/// A row of the one table that says which models exist: a named configuration of a model and of the task that
+/// drives it.
 struct Recipe {
   std::string name;         ///< "detr-resnet50"
   std::string alias;        ///< "detr", where the recipe is a family's published base; else empty
@@ -31,13 +32,16 @@ struct Recipe {
   std::function<Json()> defaults;
   /// Throws UsageError for a value out of range in the sections that belong to the model and its task.
   std::function<void(const Json& config)> validate;
-  /// Builds model and task from a resolved configuration. Values that come from data (model.num_classes = 0) or from
-  /// `weights` (may be null) are written back into `config`.
+  /// Builds model and task from a resolved configuration. Values that come from data (model.num_classes = 0)
+  /// or from `weights` (may be null) are written back into `config`.
   std::function<std::unique_ptr<Task>(Json& config, Purpose purpose, const StateDict* weights)> make;
-  /// Whether tensors with these names belong to a model of this recipe's family; null where it reads no foreign weights.
+  /// Whether tensors with these names belong to a model of this recipe's family; null where it reads no
+  /// foreign weights.
   std::function<bool(const StateDict& weights)> recognises;
-  /// Own tensors under the names of a published layout; throws UsageError for a layout that the family does not have.
-  std::function<PublishedWeights(const Json& config, const StateDict& state, const std::string& layout)> publish;
+  /// Own tensors under the names of a published layout; throws UsageError for a layout that the family does
+  /// not have.
+  std::function<PublishedWeights(const Json& config, const StateDict& state, const std::string& layout)>
+      publish;
 };
 
 /// Every recipe, in the order to show.

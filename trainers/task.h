@@ -6,9 +6,9 @@
 #include <utility>
 #include <vector>
 
-#include <opencv2/core.hpp>
 #include <torch/nn/module.h>
 #include <torch/types.h>
+#include <opencv2/core.hpp>
 
 #include "core/options.h"
 #include "datasets/batch.h"
@@ -21,7 +21,8 @@ namespace zoo {
 /// Parameters that share a step size and a weight decay.
 struct ParameterGroup {
   std::string name;
-  std::vector<std::pair<std::string, torch::Tensor>> parameters;  ///< by registered name, in the module's order
+  std::vector<std::pair<std::string, torch::Tensor>>
+      parameters;  ///< by registered name, in the module's order
   double lr = 0;
   double weight_decay = 0;
 };
@@ -32,14 +33,16 @@ struct Preview {
   cv::Mat rgb;
 };
 
-/// One kind of work: how a batch becomes a loss, and a data set a score. The trainer knows nothing else of a model.
+/// One kind of work: how a batch becomes a loss, and a data set a score. The trainer knows nothing else of a
+/// model.
 class Task {
  public:
   virtual ~Task() = default;
 
   virtual torch::nn::Module& module() = 0;
   virtual std::shared_ptr<torch::nn::Module> shared_module() = 0;
-  /// Trainable parameters by step size. Names that match a pattern of trainer.freeze are taken out by the trainer.
+  /// Trainable parameters by step size. Names that match a pattern of trainer.freeze are taken out by the
+  /// trainer.
   virtual std::vector<ParameterGroup> parameter_groups(const OptimizerOptions& options) = 0;
 
   /// Opens the training data; the source lives as long as the task.
@@ -47,8 +50,8 @@ class Task {
   /// Module in train mode, gradients on, autocast as configured around the call. Losses themselves are fp32.
   virtual LossTerms loss(const Batch& batch, torch::Device device) = 0;
 
-  /// Scores the validation data; module in eval mode, gradients off. The document is what `--json` prints under
-  /// "metrics": null where a figure does not exist. `progress(done, all)` is called after each batch.
+  /// Scores the validation data; module in eval mode, gradients off. The document is what `--json` prints
+  /// under "metrics": null where a figure does not exist. `progress(done, all)` is called after each batch.
   virtual Json evaluate(torch::Device device, const std::function<void(int64_t, int64_t)>& progress) = 0;
   /// The metric that picks the best weights, "AP"; larger is better, or less with a leading '-'.
   virtual std::string best_metric() const = 0;
@@ -58,7 +61,8 @@ class Task {
   /// The exported signature.
   virtual TraceSpec trace_spec() = 0;
   /// Inputs of that signature of a batch size and (height, width), unpadded; for summaries and benchmarks.
-  virtual std::vector<torch::Tensor> example_inputs(int64_t batch_size, std::pair<int64_t, int64_t> size) const = 0;
+  virtual std::vector<torch::Tensor> example_inputs(int64_t batch_size,
+                                                    std::pair<int64_t, int64_t> size) const = 0;
   /// (height, width) of the input that evaluation makes, for benchmarks.
   virtual std::pair<int64_t, int64_t> default_input_size() const = 0;
   /// `zoo.categories`, `zoo.preprocessing`: what a weight file says beside the configuration.

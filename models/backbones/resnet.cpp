@@ -131,7 +131,7 @@ ResNetImpl::ResNetImpl(const ResNetOptions& options) {
 
 std::vector<torch::Tensor> ResNetImpl::stages(const torch::Tensor& pixels) {
   torch::Tensor x = bn1_->after(*conv1_, pixels).relu_();  // [B,64,H/2,W/2]
-  x = torch::max_pool2d(x, 3, 2, 1);               // [B,64,H/4,W/4]
+  x = torch::max_pool2d(x, 3, 2, 1);                       // [B,64,H/4,W/4]
   std::vector<torch::Tensor> outputs;
   for (const auto& stage : stages_) {
     x = stage->forward(x);

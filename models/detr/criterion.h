@@ -26,8 +26,7 @@ struct DetrLossOptions {
   void validate() const;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DetrLossOptions, name, class_cost, bbox_cost, giou_cost, class_weight,
-                                   bbox_weight, giou_weight, eos_coef, encoder_weight,
-                                   encoder_repeats)
+                                   bbox_weight, giou_weight, eos_coef, encoder_weight, encoder_repeats)
 
 /// Loss of logits [L,B,Q,C+1] (the last class is no-object) and boxes [L,B,Q,4] (cx cy w h) of L decoder
 /// layers, B images and Q queries, against each image's labels [T] int64 in 0..C-1 and boxes [T,4]; an image,

@@ -67,7 +67,8 @@ constexpr double kEdge = 0.02;  // how near to the picture's edge a point of ref
 torch::Tensor halton_points(int64_t count) {
   const auto radical_inverse = [](int64_t index, int64_t base) {
     double value = 0, digit = 1;
-    for (; index > 0; index /= base) value += (digit /= static_cast<double>(base)) * static_cast<double>(index % base);
+    for (; index > 0; index /= base)
+      value += (digit /= static_cast<double>(base)) * static_cast<double>(index % base);
     return static_cast<float>(value);
   };
   torch::Tensor points = torch::empty({count, 2});
@@ -234,7 +235,8 @@ DetrOutput DetrImpl::predict_cells(const DetrFeatures& features) {
   torch::Tensor points;
   if (options.reference_points) {
     const torch::Tensor& valid = features.valid;
-    const torch::Tensor real = (valid.defined() ? valid : torch::ones_like(features.projected.select(1, 0))).to(torch::kFloat);
+    const torch::Tensor real =
+        (valid.defined() ? valid : torch::ones_like(features.projected.select(1, 0))).to(torch::kFloat);
     const auto centre = [&](int64_t axis) {  // of each cell along h or w, over the real size: [B,h,w]
       const torch::Tensor count = real.cumsum(axis);
       return ((count - 0.5) / count.slice(axis, -1).clamp_min(1)).clamp(kEdge, 1 - kEdge);

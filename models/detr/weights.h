@@ -9,8 +9,8 @@ namespace zoo {
 
 /// Published layouts of DETR's weights. zoo's own names are `original`.
 ///   original  facebookresearch/detr
-///   hf-timm   transformers with a timm backbone, as in facebook/detr-resnet-50 (torchvision's names for the
-///   ResNet) hf        transformers with its own ResNet; it knows no dilation, so there is no DC5
+///   hf-timm   transformers with a timm backbone, as in facebook/detr-resnet-50 (torchvision's names in the ResNet)
+///   hf        transformers with its own ResNet; it knows no dilation, so there is no DC5
 /// Both spellings of transformers 5 are read: of its files and of its modules in memory.
 const std::vector<std::string>& detr_layouts();
 
@@ -25,8 +25,8 @@ StateDict detr_from_layout(const StateDict& state);
 StateDict detr_to_layout(const StateDict& state, const std::string& layout);
 
 /// `options` with what names and shapes of the tensors tell: backbone, num_classes, num_queries, hidden_dim,
-/// layers, feedforward, pre_norm, position, reference_points. They tell neither heads nor dilation (DC5). Throws Error where
-/// the layout is none of DETR's or the backbone is none of zoo's.
+/// layers, feedforward, pre_norm, position, reference_points. They tell neither heads nor dilation (DC5).
+/// Throws Error where the layout is none of DETR's or the backbone is none of zoo's.
 DetrOptions detr_options_of(const StateDict& state, DetrOptions options = {});
 
 /// Whether the tensors are of a DETR with the backbone of `options`. Never true for DC5, which names cannot
@@ -37,8 +37,8 @@ bool detr_recognises(const StateDict& state, const DetrOptions& options);
 /// tensors, with `partial` only a warning.
 void load_detr_weights(DetrImpl& detr, const StateDict& state, bool partial);
 
-/// The model of a file, in eval mode: a run's own options where the weights hold them (`zoo.config`), otherwise
-/// what detr_options_of tells with the published heads. `path` as in load_state_dict. Throws Error.
+/// The model of a file, in eval mode: a run's own options where the weights hold them (`zoo.config`),
+/// otherwise what detr_options_of tells with the published heads. `path` as in load_state_dict. Throws Error.
 Detr load_detr(const std::string& path);
 
 /// The backbone alone: a classifier's file of torchvision or timm (its `fc` is left out), transformers'

@@ -12,13 +12,14 @@ namespace zoo {
 
 namespace {
 
-/// softmax(q·kᵀ/√d) with some of the weights dropped, times v; all [B,heads,·,d]. torch's fused attention has no fast
-/// way with dropout on the CPU.
+/// softmax(q·kᵀ/√d) with some of the weights dropped, times v; all [B,heads,·,d]. torch's fused attention has
+/// no fast way with dropout on the CPU.
 torch::Tensor attend_with_dropout(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                                   const torch::Tensor& mask, double p) {
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
   torch::Tensor scores = torch::matmul(q * scale, k.transpose(-2, -1));  // [B,heads,T,S]
-  if (mask.defined()) scores = scores.masked_fill(mask.logical_not(), -std::numeric_limits<double>::infinity());
+  if (mask.defined())
+    scores = scores.masked_fill(mask.logical_not(), -std::numeric_limits<double>::infinity());
   // The safe one gives zeros where nothing may be attended to.
   const torch::Tensor weights = mask.defined() ? at::_safe_softmax(scores, -1) : scores.softmax(-1);
   return torch::matmul(hashed_dropout(weights, p, /*training=*/true), v);

@@ -16,8 +16,8 @@ class BatchNorm2dImpl : public torch::nn::Module {
   explicit BatchNorm2dImpl(int64_t channels, bool frozen = false);
 
   torch::Tensor forward(const torch::Tensor& x);
-  /// forward(conv(x)). In training a frozen norm is multiplied into the convolution's weight, which gives the same
-  /// numbers and gradients and saves two passes over the maps each way.
+  /// forward(conv(x)). In training a frozen norm is multiplied into the convolution's weight, which gives the
+  /// same numbers and gradients and saves two passes over the maps each way.
   torch::Tensor after(torch::nn::Conv2dImpl& conv, const torch::Tensor& x);
 
   bool frozen;

@@ -32,13 +32,15 @@ uint32_t block_key(uint64_t seed, int64_t block) {
 }
 
 /// An element stays where its hash reaches `threshold`, times `scale`.
-ZOO_VECTOR_CLONES void drop(float* y, const float* x, int64_t count, uint32_t key, uint32_t threshold, float scale) {
+ZOO_VECTOR_CLONES void drop(float* y, const float* x, int64_t count, uint32_t key, uint32_t threshold,
+                            float scale) {
   for (int64_t i = 0; i < count; ++i) {
     y[i] = mix(static_cast<uint32_t>(i) * 0x9e3779b9U + key) >= threshold ? x[i] * scale : 0.0F;
   }
 }
 
-ZOO_VECTOR_CLONES void drop(double* y, const double* x, int64_t count, uint32_t key, uint32_t threshold, double scale) {
+ZOO_VECTOR_CLONES void drop(double* y, const double* x, int64_t count, uint32_t key, uint32_t threshold,
+                            double scale) {
   for (int64_t i = 0; i < count; ++i) {
     y[i] = mix(static_cast<uint32_t>(i) * 0x9e3779b9U + key) >= threshold ? x[i] * scale : 0.0;
   }
@@ -63,7 +65,8 @@ void drop_all(const torch::Tensor& y, const torch::Tensor& x, uint64_t seed, dou
   at::parallel_for(0, (count + kBlock - 1) / kBlock, 8, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t first = block * kBlock;
-      drop(to + first, from + first, std::min(kBlock, count - first), block_key(seed, block), threshold, scale);
+      drop(to + first, from + first, std::min(kBlock, count - first), block_key(seed, block), threshold,
+           scale);
     }
   });
 }
@@ -80,8 +83,8 @@ torch::Tensor drop(const torch::Tensor& given, uint64_t seed, double p) {
 
 class HashedDropout : public torch::autograd::Function<HashedDropout> {
  public:
-  static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& x, int64_t seed,
-                               double p) {
+  static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& x,
+                               int64_t seed, double p) {
     context->saved_data["seed"] = seed;
     context->saved_data["p"] = p;
     return drop(x, static_cast<uint64_t>(seed), p);

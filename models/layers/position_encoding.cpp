@@ -24,7 +24,8 @@ torch::Tensor sine_position_encoding(const torch::Tensor& valid, int64_t dim) {
   constexpr double kEps = 1e-6;
   const torch::Tensor real = valid.to(at::promote_types(valid.scalar_type(), torch::kFloat));
   const torch::Tensor y = real.cumsum(1), x = real.cumsum(2);  // [B,h,w]
-  return torch::cat({encode(y / (y.slice(1, -1) + kEps), dim / 2), encode(x / (x.slice(2, -1) + kEps), dim / 2)}, -1);
+  return torch::cat(
+      {encode(y / (y.slice(1, -1) + kEps), dim / 2), encode(x / (x.slice(2, -1) + kEps), dim / 2)}, -1);
 }
 
 torch::Tensor sine_point_encoding(const torch::Tensor& points, int64_t dim) {

@@ -2,7 +2,8 @@
 #include <cstdint>
 #include <cstring>
 
-// The compiler makes one version of a loop per instruction set; the program picks the processor's at its start.
+// The compiler makes one version of a loop per instruction set; the program picks the processor's at its
+// start.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
 #define ZOO_VECTOR_CLONES \
   __attribute__((target_clones("arch=skylake-avx512", "avx2", "default"), optimize("O3")))

@@ -34,6 +34,8 @@ std::string cpu_features() {
   return features.empty() ? "baseline" : features;
 }
 
-bool cpu_has_bf16() { return kernel_flags().count("avx512_bf16") > 0 || kernel_flags().count("amx_bf16") > 0; }
+bool cpu_has_bf16() {
+  return kernel_flags().count("avx512_bf16") > 0 || kernel_flags().count("amx_bf16") > 0;
+}
 
 }  // namespace zoo

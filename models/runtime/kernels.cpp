@@ -36,7 +36,8 @@ ZOO_VECTOR_CLONES void pool_row(uint16_t* y, int16_t* most, int64_t width, int64
       const int16_t* next = most + j * channels;
       for (int64_t c = 0; c < channels; ++c) best[c] = std::max(best[c], next[c]);
     }
-    for (int64_t c = 0; c < channels; ++c) y[c] = static_cast<uint16_t>(best[c] < 0 ? best[c] ^ 0x7fff : best[c]);
+    for (int64_t c = 0; c < channels; ++c)
+      y[c] = static_cast<uint16_t>(best[c] < 0 ? best[c] ^ 0x7fff : best[c]);
   }
 }
 
@@ -110,7 +111,8 @@ torch::Tensor max_pool_bf16(const torch::Tensor& x, at::IntArrayRef kernel, at::
       for (int64_t i = std::max<int64_t>(top, 0); i < std::min(top + kernel[0], height); ++i) {
         raise_to_max(most.data(), image + i * width * channels, width * channels);
       }
-      pool_row(to + row * columns * channels, most.data(), width, channels, columns, kernel[1], stride[1], padding[1]);
+      pool_row(to + row * columns * channels, most.data(), width, channels, columns, kernel[1], stride[1],
+               padding[1]);
     }
   });
   return y;

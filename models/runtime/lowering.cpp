@@ -457,9 +457,9 @@ class Lowering {
 
   bool is_plain_pool(const jit::Node& node) const {
     const auto ceil = argument(node, "ceil_mode");
-    return type(number(node.input(0))) == torch::kBFloat16 && rank(node.input(0)) == 4 && ceil && !ceil->toBool() &&
-           window_size(node, "kernel_size").size() == 2 && window_size(node, "stride").size() == 2 &&
-           window_size(node, "padding").size() == 2 &&
+    return type(number(node.input(0))) == torch::kBFloat16 && rank(node.input(0)) == 4 && ceil &&
+           !ceil->toBool() && window_size(node, "kernel_size").size() == 2 &&
+           window_size(node, "stride").size() == 2 && window_size(node, "padding").size() == 2 &&
            window_size(node, "dilation") == std::vector<int64_t>{1, 1};
   }
 

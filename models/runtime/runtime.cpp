@@ -14,8 +14,8 @@ namespace zoo {
 
 namespace {
 
-/// Shares of an output's largest value by which a run may differ from the live module: bf16 has 8 bits of mantissa,
-/// through a deep network.
+/// Shares of an output's largest value by which a run may differ from the live module: bf16 has 8 bits of
+/// mantissa, through a deep network.
 constexpr double kTolerance = 1e-3, kTolerance_bf16 = 0.1;
 /// Sizes that are compared; data of many sizes would otherwise pay the live module's time over and over.
 constexpr size_t kSizesChecked = 4;
@@ -30,11 +30,13 @@ std::string complaint(const std::vector<torch::Tensor>& found, const std::vector
                       const std::string& precision) {
   const double tolerance = precision == "bf16" ? kTolerance_bf16 : kTolerance;
   for (size_t i = 0; i < expected.size(); ++i) {
-    if (found[i].sizes() != expected[i].sizes()) return format("output %zu of the fused %s program has another shape", i, precision.c_str());
+    if (found[i].sizes() != expected[i].sizes())
+      return format("output %zu of the fused %s program has another shape", i, precision.c_str());
     const double difference = relative_difference(found[i], expected[i]);
     if (difference <= tolerance) continue;
-    return format("output %zu of the fused %s program differs by %.3g of its largest value, at most %.2g expected", i,
-                  precision.c_str(), difference, tolerance);
+    return format(
+        "output %zu of the fused %s program differs by %.3g of its largest value, at most %.2g expected", i,
+        precision.c_str(), difference, tolerance);
   }
   return "";
 }
@@ -45,7 +47,8 @@ std::string first_line(const std::string& text) {
 
 }  // namespace
 
-Runtime::Runtime(TraceSpec spec, const RuntimeOptions& options) : spec_(std::move(spec)), precision_(options.precision) {
+Runtime::Runtime(TraceSpec spec, const RuntimeOptions& options)
+    : spec_(std::move(spec)), precision_(options.precision) {
   spec_.module->eval();
   if (precision_ == "bf16" && !cpu_has_bf16()) {
     precision_ = "fp32";

@@ -12,10 +12,10 @@ struct RuntimeOptions {
   std::string precision = "fp32";  ///< fp32 | bf16
 };
 
-/// Runs a model for inference on the CPU, as a fused program (see lower()) with its memory kept between runs. The
-/// first inputs of each size are also given to the live module in fp32, a few sizes at most: where the outputs differ
-/// by more than the precision explains, or the model cannot be traced, the next slower way is taken from then on (bf16
-/// fused, fp32 fused, the live module) and `fallback` says why.
+/// Runs a model for inference on the CPU, as a fused program (see lower()) with its memory kept between runs.
+/// The first inputs of each size are also given to the live module in fp32, a few sizes at most: where the
+/// outputs differ by more than the precision explains, or the model cannot be traced, the next slower way is
+/// taken from then on (bf16 fused, fp32 fused, the live module) and `fallback` says why.
 class Runtime {
  public:
   /// Puts the module into eval mode. Its weights must stay as they are while the runtime lives.

@@ -18,17 +18,21 @@ CommandResult zoo_run(std::vector<std::string> arguments) {
   return test::run_command(arguments);
 }
 
-int64_t lines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
+int64_t lines(const std::string& text) {
+  return std::count(text.begin(), text.end(), '\n');
+}
 
 /// An error is one line `error: …` on stderr, then at most one hint line, and nothing on stdout.
-void expect_error(const std::vector<std::string>& arguments, int code, const std::vector<std::string>& parts) {
+void expect_error(const std::vector<std::string>& arguments, int code,
+                  const std::vector<std::string>& parts) {
   const CommandResult result = zoo_run(arguments);
   EXPECT_EQ(result.exit_code, code) << join(arguments, " ") << "\n" << result.err;
   EXPECT_EQ(result.out, "") << join(arguments, " ");
   const std::string last = result.err.substr(0, result.err.find('\n'));
   EXPECT_TRUE(starts_with(result.err, "error: ")) << join(arguments, " ") << "\n" << result.err;
   EXPECT_LE(lines(result.err), 2) << result.err;
-  for (const std::string& part : parts) EXPECT_NE(last.find(part), std::string::npos) << part << " in: " << last;
+  for (const std::string& part : parts)
+    EXPECT_NE(last.find(part), std::string::npos) << part << " in: " << last;
 }
 
 Json zoo_json(const std::vector<std::string>& arguments) {
@@ -51,7 +55,8 @@ TEST(CliErrors, NameTypeAndRange) {
   expect_error({"train", "--model", "detr-tiny", "--epochs", "many"}, 2, {"--epochs", "'many'", "integer"});
   expect_error({"train", "--model", "detr-tiny", "--epochs", "0"}, 2, {"trainer.epochs", "at least 1"});
   expect_error({"train", "--model", "detr-tiny", "--lr", "-1"}, 2, {"optimizer.lr", "more than 0"});
-  expect_error({"train", "--model", "detr-tiny", "--set", "trainer.clip_norm=yes"}, 2, {"trainer.clip_norm", "number"});
+  expect_error({"train", "--model", "detr-tiny", "--set", "trainer.clip_norm=yes"}, 2,
+               {"trainer.clip_norm", "number"});
   expect_error({"train", "--model", "detr-tiny", "--precision", "fp8"}, 2, {"trainer.precision", "fp8"});
   expect_error({"predict", "x.jpg", "--weights", "w", "--threshold", "1.5"}, 2, {"--threshold", "0 to 1"});
   expect_error({"bench", "--model", "detr-tiny", "--input-size", "big"}, 2, {"--input-size", "HxW"});
@@ -65,12 +70,14 @@ TEST(CliErrors, OfTheWorldExitWithOne) {
   const std::string bad = join_path(folder, "bad.json");
   write_file(bad, "{\n  \"trainer\": {,}\n}\n");
   expect_error({"train", "--model", "detr-tiny", "--config", bad}, 1, {bad, "line 2"});
-  expect_error({"train", "--model", "detr-tiny", "--config", join_path(folder, "none.json")}, 1, {"none.json"});
+  expect_error({"train", "--model", "detr-tiny", "--config", join_path(folder, "none.json")}, 1,
+               {"none.json"});
   expect_error({"eval", "--weights", join_path(folder, "none.safetensors")}, 1, {"none.safetensors"});
   write_file(join_path(folder, "text.safetensors"), "no weights at all");
   expect_error({"eval", "--weights", join_path(folder, "text.safetensors")}, 1, {"text.safetensors"});
-  expect_error({"train", "--model", "detr-tiny", "--data", "coco:" + folder, "--output", join_path(folder, "run")}, 1,
-               {folder});
+  expect_error(
+      {"train", "--model", "detr-tiny", "--data", "coco:" + folder, "--output", join_path(folder, "run")}, 1,
+      {folder});
   EXPECT_FALSE(file_exists(join_path(folder, "run/config.json")));
 }
 
@@ -86,7 +93,8 @@ TEST(CliErrors, KeysInsideAConfigurationAreUsageErrors) {
 }
 
 TEST(CliHelp, EveryCommandHelpsAndExitsWithZero) {
-  for (const char* command : {"list", "summary", "train", "eval", "predict", "export", "bench", "data", "completion"}) {
+  for (const char* command :
+       {"list", "summary", "train", "eval", "predict", "export", "bench", "data", "completion"}) {
     const CommandResult result = zoo_run({command, "--help"});
     EXPECT_EQ(result.exit_code, 0) << command;
     EXPECT_NE(result.out.find(command), std::string::npos) << command;
@@ -102,7 +110,8 @@ TEST(CliList, KnowsModelsAndData) {
   ASSERT_TRUE(list.is_object());
   std::vector<std::string> names;
   for (const Json& row : list.at("models")) names.push_back(row.at("name"));
-  for (const char* name : {"detr-tiny", "detr-resnet50", "detr-resnet50-dc5", "detr-resnet101", "detr-resnet101-dc5"}) {
+  for (const char* name :
+       {"detr-tiny", "detr-resnet50", "detr-resnet50-dc5", "detr-resnet101", "detr-resnet101-dc5"}) {
     EXPECT_NE(std::find(names.begin(), names.end(), name), names.end()) << name;
   }
 }
@@ -114,15 +123,21 @@ TEST(CliCompletion, NamesEveryCommandAndParsesInBash) {
     EXPECT_NE(script.out.find(word), std::string::npos) << word;
   }
   const CommandResult bash = test::run_command(
-      {"bash", "-c", script.out + "\nCOMP_WORDS=(zoo train --mo) COMP_CWORD=2; _zoo; echo \"${COMPREPLY[@]}\""});
+      {"bash", "-c",
+       script.out + "\nCOMP_WORDS=(zoo train --mo) COMP_CWORD=2; _zoo; echo \"${COMPREPLY[@]}\""});
   EXPECT_EQ(trim(bash.out), "--model") << bash.err;
   expect_error({"completion", "fish"}, 2, {"fish", "bash"});
 }
 
 /// A run of a few steps on few pictures, shared by the tests that need weights.
-const std::vector<std::string> kTinyRun = {
-    "--model", "detr-tiny", "--data", "shapes,train=16,val=4", "--batch-size", "4", "--max-steps", "4", "--threads",
-    "1", "--workers", "0", "--set", "trainer.validate_every_steps=2", "--set", "trainer.checkpoint_every=2"};
+const std::vector<std::string> kTinyRun = {"--model",      "detr-tiny",
+                                           "--data",       "shapes,train=16,val=4",
+                                           "--batch-size", "4",
+                                           "--max-steps",  "4",
+                                           "--threads",    "1",
+                                           "--workers",    "0",
+                                           "--set",        "trainer.validate_every_steps=2",
+                                           "--set",        "trainer.checkpoint_every=2"};
 
 std::string tiny_run() {
   static const std::string run = [] {
@@ -138,8 +153,8 @@ std::string tiny_run() {
 
 TEST(CliRun, LeavesWhatTheContractNames) {
   const std::string run = tiny_run();
-  for (const char* name : {"config.json", "metrics.jsonl", "last.ckpt", "best.safetensors", "last.safetensors",
-                           "curves.png", "log.txt", "predictions"}) {
+  for (const char* name : {"config.json", "metrics.jsonl", "last.ckpt", "best.safetensors",
+                           "last.safetensors", "curves.png", "log.txt", "predictions"}) {
     EXPECT_TRUE(file_exists(join_path(run, name))) << name;
   }
   for (const std::string& name : list_folder(run)) EXPECT_EQ(name.find(".tmp"), std::string::npos) << name;
@@ -163,13 +178,14 @@ TEST(CliEval, PrintsAllTwelveNumbersAndNullForNone) {
   ASSERT_TRUE(document.is_object());
   EXPECT_EQ(document.at("command"), "eval");
   EXPECT_EQ(document.at("model"), "detr-tiny");
-  for (const char* name : {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}) {
+  for (const char* name :
+       {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}) {
     const Json& value = document.at("metrics").at(name);
     EXPECT_TRUE(value.is_null() || (value.get<double>() >= 0 && value.get<double>() <= 1)) << name << value;
   }
   EXPECT_TRUE(document.at("metrics").at("per_class").is_object());
-  const Json two = zoo_json({"eval", "--weights", tiny_run(), "--json", "--threads", "1", "--data", "shapes,val=3",
-                             "--data", "shapes,val=4"});
+  const Json two = zoo_json({"eval", "--weights", tiny_run(), "--json", "--threads", "1", "--data",
+                             "shapes,val=3", "--data", "shapes,val=4"});
   EXPECT_EQ(two.at("results").size(), 2u);
 }
 
@@ -178,7 +194,8 @@ TEST(CliEval, SavedPredictionsScoreTheSame) {
   ASSERT_EQ(zoo_run({"data", "make", "shapes,train=1,val=4", join_path(folder, "set")}).exit_code, 0);
   const std::string spec = "coco:" + join_path(folder, "set");
   const std::string file = join_path(folder, "predictions.json");
-  const Json scored = zoo_json({"eval", "--weights", tiny_run(), "--data", spec, "--save-predictions", file, "--json"});
+  const Json scored =
+      zoo_json({"eval", "--weights", tiny_run(), "--data", spec, "--save-predictions", file, "--json"});
   const Json again = zoo_json({"eval", "--predictions", file, "--data", spec, "--json"});
   ASSERT_TRUE(again.is_object());
   EXPECT_TRUE(again.at("model").is_null());
@@ -192,8 +209,8 @@ TEST(CliEval, PrecisionReachesTheModel) {
   const std::string folder = test::scratch_dir("cli-precision");
   const auto scores = [&](const std::string& precision) {
     const std::string file = join_path(folder, precision + ".json");
-    zoo_json({"eval", "--weights", tiny_run(), "--data", "shapes,val=2", "--precision", precision, "--threads", "1",
-              "--save-predictions", file, "--json"});
+    zoo_json({"eval", "--weights", tiny_run(), "--data", "shapes,val=2", "--precision", precision,
+              "--threads", "1", "--save-predictions", file, "--json"});
     double sum = 0;
     for (const Json& one : read_json(file)) sum += one.at("score").get<double>();
     return sum;
@@ -236,22 +253,27 @@ TEST(CliPredict, NamesABadInputAndDoesTheRest) {
     EXPECT_TRUE(found.at(0).contains(key)) << key;
   }
   const auto drawn = list_folder(output);
-  EXPECT_EQ(std::count_if(drawn.begin(), drawn.end(), [](const auto& name) { return ends_with(name, ".png"); }), 3);
+  EXPECT_EQ(
+      std::count_if(drawn.begin(), drawn.end(), [](const auto& name) { return ends_with(name, ".png"); }), 3);
 }
 
 TEST(CliExport, WritesTorchScriptAndEveryLayout) {
   const std::string folder = test::scratch_dir("cli-export");
-  const Json traced = zoo_json({"export", "--weights", tiny_run(), "--output", join_path(folder, "m.pt"), "--json"});
+  const Json traced =
+      zoo_json({"export", "--weights", tiny_run(), "--output", join_path(folder, "m.pt"), "--json"});
   ASSERT_TRUE(traced.is_object());
   EXPECT_LT(traced.at("metrics").at("max_difference").get<double>(), 1e-3);
   expect_error({"eval", "--weights", join_path(folder, "m.pt"), "--model", "detr-tiny"}, 1, {"TorchScript"});
   for (const char* name : {"m.safetensors", "m.pth"}) {
-    EXPECT_EQ(zoo_run({"export", "--weights", tiny_run(), "--output", join_path(folder, name)}).exit_code, 0) << name;
+    EXPECT_EQ(zoo_run({"export", "--weights", tiny_run(), "--output", join_path(folder, name)}).exit_code, 0)
+        << name;
   }
-  const Json scored = zoo_json({"eval", "--weights", join_path(folder, "m.safetensors"), "--json", "--data", "shapes,val=4"});
+  const Json scored =
+      zoo_json({"eval", "--weights", join_path(folder, "m.safetensors"), "--json", "--data", "shapes,val=4"});
   const Json original = zoo_json({"eval", "--weights", tiny_run(), "--json", "--data", "shapes,val=4"});
   EXPECT_EQ(scored.at("metrics").at("AP"), original.at("metrics").at("AP"));
-  expect_error({"export", "--weights", tiny_run(), "--output", join_path(folder, "x.pth"), "--layout", "hff"}, 2, {"hff"});
+  expect_error({"export", "--weights", tiny_run(), "--output", join_path(folder, "x.pth"), "--layout", "hff"},
+               2, {"hff"});
 }
 
 TEST(CliDryRun, WritesNothing) {

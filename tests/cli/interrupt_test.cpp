@@ -19,20 +19,29 @@ using test::CommandResult;
 
 constexpr int kSteps = 12;
 
-std::string program() { return test::binary_dir() + "/zoo"; }
+std::string program() {
+  return test::binary_dir() + "/zoo";
+}
 
 std::vector<std::string> training(const std::string& run) {
-  return {program(),       "train",        "--model",      "detr-tiny",        "--data",
-          "shapes,train=16,val=2", "--batch-size", "2",    "--max-steps",      std::to_string(kSteps),
-          "--threads",     "1",            "--workers",    "1",                "--set",
-          "trainer.checkpoint_every=2",    "--set",        "trainer.log_every=1", "--set",
-          "trainer.validate_every_steps=0", "--output",    run};
+  return {program(),      "train",
+          "--model",      "detr-tiny",
+          "--data",       "shapes,train=16,val=2",
+          "--batch-size", "2",
+          "--max-steps",  std::to_string(kSteps),
+          "--threads",    "1",
+          "--workers",    "1",
+          "--set",        "trainer.checkpoint_every=2",
+          "--set",        "trainer.log_every=1",
+          "--set",        "trainer.validate_every_steps=0",
+          "--output",     run};
 }
 
 /// A program in the background; its stderr goes to a file.
 class Process {
  public:
-  Process(const std::vector<std::string>& command, const std::string& errors, rlim_t largest_file = RLIM_INFINITY) {
+  Process(const std::vector<std::string>& command, const std::string& errors,
+          rlim_t largest_file = RLIM_INFINITY) {
     std::vector<char*> arguments;
     for (const std::string& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
     arguments.push_back(nullptr);
@@ -44,7 +53,8 @@ class Process {
       setrlimit(RLIMIT_FSIZE, &limit);
     }
     signal(SIGINT, SIG_IGN);  // as a shell starts its background jobs
-    if (freopen(errors.c_str(), "w", stderr) == nullptr || freopen("/dev/null", "w", stdout) == nullptr) _exit(99);
+    if (freopen(errors.c_str(), "w", stderr) == nullptr || freopen("/dev/null", "w", stdout) == nullptr)
+      _exit(99);
     execv(arguments[0], arguments.data());
     _exit(98);
   }
@@ -75,7 +85,9 @@ bool reaches(const Process& process, const std::string& run, int step) {
   return false;
 }
 
-std::string weights_of(const std::string& run) { return read_file(join_path(run, "last.safetensors")); }
+std::string weights_of(const std::string& run) {
+  return read_file(join_path(run, "last.safetensors"));
+}
 
 class Interrupt : public testing::Test {
  protected:
@@ -109,7 +121,8 @@ TEST_F(Interrupt, SigintAndSigtermWriteACheckpointAndExitWith130) {
     EXPECT_NE(read_file(errors_).find("--resume " + run), std::string::npos) << read_file(errors_);
     EXPECT_TRUE(file_exists(join_path(run, "last.ckpt")));
     const std::string metrics = read_file(join_path(run, "metrics.jsonl"));
-    EXPECT_EQ(metrics.find("\"step\":" + std::to_string(kSteps) + ","), std::string::npos) << "it ended by itself";
+    EXPECT_EQ(metrics.find("\"step\":" + std::to_string(kSteps) + ","), std::string::npos)
+        << "it ended by itself";
   }
   expect_like_whole(join_path(folder_, "run" + std::to_string(SIGTERM)));
 }

@@ -24,10 +24,12 @@ TEST(Package, AnotherProgramBuildsWithTheInstalledLibrary) {
   ASSERT_NO_FATAL_FAILURE(expect_done({zoo, "train", "--model", "detr-tiny", "--data", "shapes,train=4,val=2",
                                        "--max-steps", "1", "--batch-size", "2", "--output", run}));
   // The package says where the torch is that zoo was built with.
-  ASSERT_NO_FATAL_FAILURE(expect_done({"cmake", "-S", join_path(test::source_dir(), "tests/package"), "-B", build,
-                                       "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_PREFIX_PATH=" + prefix}));
+  ASSERT_NO_FATAL_FAILURE(
+      expect_done({"cmake", "-S", join_path(test::source_dir(), "tests/package"), "-B", build,
+                   "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_PREFIX_PATH=" + prefix}));
   ASSERT_NO_FATAL_FAILURE(expect_done({"cmake", "--build", build}));
-  const CommandResult result = run_command({join_path(build, "zoo_user"), join_path(run, "best.safetensors")});
+  const CommandResult result =
+      run_command({join_path(build, "zoo_user"), join_path(run, "best.safetensors")});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_NE(result.out.find("[1, 1, 25, 7]"), std::string::npos) << result.out;
 }

@@ -11,6 +11,7 @@
 #include "core/text.h"
 #include "datasets/detection.h"
 #include "datasets/image.h"
+#include "tests/datasets/adapters.h"
 #include "tests/support.h"
 
 namespace zoo {
@@ -50,21 +51,10 @@ std::shared_ptr<DetectionDataset> open(const std::string& spec, const std::strin
 }
 
 std::string error_of(const std::string& spec, const std::string& split = "val") {
-  try {
-    open(spec, split);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.exit_code(), 1);
-    return error.what();
-  }
-  ADD_FAILURE() << "no Error for " << spec;
-  return "";
+  return test::open_error(spec, split);
 }
 
-std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  const size_t at = text.find(from);
-  EXPECT_NE(at, std::string::npos) << from;
-  return text.replace(at, from.size(), to);
-}
+using test::replaced;
 
 TEST(Coco, KeepsTheFilesOrderIdsAreasAndCrowds) {
   const auto data = open("coco:" + make_coco(kWhole));

@@ -7,6 +7,7 @@
 #include "core/files.h"
 #include "datasets/detection.h"
 #include "datasets/image.h"
+#include "tests/datasets/adapters.h"
 #include "tests/support.h"
 
 namespace zoo {
@@ -55,20 +56,10 @@ std::shared_ptr<DetectionDataset> open(const std::string& spec, const std::strin
 }
 
 std::string error_of(const std::string& spec, const std::string& split = "train") {
-  try {
-    open(spec, split);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no Error for " << spec;
-  return "";
+  return test::open_error(spec, split);
 }
 
-std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  const size_t at = text.find(from);
-  EXPECT_NE(at, std::string::npos) << from;
-  return text.replace(at, from.size(), to);
-}
+using test::replaced;
 
 TEST(Voc, PixelsCountFromOneAndBothEndsBelong) {
   const auto data = open("voc:" + make_voc(kAnnotation));

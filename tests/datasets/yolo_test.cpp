@@ -7,6 +7,7 @@
 #include "core/files.h"
 #include "datasets/detection.h"
 #include "datasets/image.h"
+#include "tests/datasets/adapters.h"
 #include "tests/support.h"
 
 namespace zoo {
@@ -43,13 +44,7 @@ std::shared_ptr<DetectionDataset> open(const std::string& spec, const std::strin
 }
 
 std::string error_of(const std::string& spec, const std::string& split = "train") {
-  try {
-    open(spec, split);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no Error for " << spec;
-  return "";
+  return test::open_error(spec, split);
 }
 
 TEST(Yolo, FractionsBecomePixels) {

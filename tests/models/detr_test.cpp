@@ -221,7 +221,8 @@ TEST(Detr, ReferencePointsSpreadTheFirstBoxes) {
   const torch::Tensor mask = mask_of({96, 128}, {{96, 128}, {64, 96}});
   const DetrFeatures features = detr->encode(pixels_of(mask), mask);
   // Bases 2 and 3, hand-worked; the size is σ(-1.5).
-  const torch::Tensor first = torch::tensor({{1 / 2., 1 / 3.}, {1 / 4., 2 / 3.}, {3 / 4., 1 / 9.}, {1 / 8., 4 / 9.}});
+  const torch::Tensor first =
+      torch::tensor({{1 / 2., 1 / 3.}, {1 / 4., 2 / 3.}, {3 / 4., 1 / 9.}, {1 / 8., 4 / 9.}});
   const torch::Tensor boxes = detr->predict(detr->decode(features)).boxes[0];  // [B,Q,4]
   for (int64_t image = 0; image < 2; ++image) {
     EXPECT_LE((boxes[image].slice(0, 0, 4).slice(1, 0, 2) - first).abs().max().item<double>(), 1e-5);

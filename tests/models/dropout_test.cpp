@@ -46,7 +46,8 @@ TEST(Dropout, FollowsTheSeedAndNotTheThreads) {
     torch::set_num_threads(count);
     return hashed_dropout(x, 0.5, true);
   };
-  const torch::Tensor first = draw(1, 1), same = draw(1, 2), next = hashed_dropout(x, 0.5, true), other = draw(2, 1);
+  const torch::Tensor first = draw(1, 1), same = draw(1, 2), next = hashed_dropout(x, 0.5, true),
+                      other = draw(2, 1);
   torch::set_num_threads(threads);
   EXPECT_TRUE(torch::equal(first, same));
   for (const torch::Tensor& different : {next, other}) {
@@ -72,7 +73,8 @@ TEST(Dropout, AttentionWithDropoutHasTheFusedOnesMean) {
   mask[0][0][1].slice(0, 4).fill_(false);
   mask[0][0][2].fill_(false);
   const torch::Tensor expected = without(query, key, key, mask);
-  const torch::Tensor many = with(query.expand({4000, 5, 16}), key.expand({4000, 9, 16}), key.expand({4000, 9, 16}), mask);
+  const torch::Tensor many =
+      with(query.expand({4000, 5, 16}), key.expand({4000, 9, 16}), key.expand({4000, 9, 16}), mask);
   EXPECT_LE((many.mean(0) - expected[0]).abs().max().item<double>(), 0.02);
   EXPECT_EQ(many.select(1, 2).abs().max().item<double>(), 0);  // attends to nothing; the bias is 0
   EXPECT_GT(many.select(1, 0).std(0).min().item<double>(), 0.01);

@@ -44,7 +44,8 @@ Tensors pictures(int64_t batch, int64_t height, int64_t width) {
     mask[i].slice(0, height - 33 * i).fill_(false);
     mask[i].slice(1, width - 50 * i).fill_(false);
   }
-  const torch::Tensor blobs = torch::upsample_bilinear2d(torch::randn({batch, 3, 6, 7}), {height, width}, false);
+  const torch::Tensor blobs =
+      torch::upsample_bilinear2d(torch::randn({batch, 3, 6, 7}), {height, width}, false);
   return {blobs * mask.unsqueeze(1), mask};
 }
 

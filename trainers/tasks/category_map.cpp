@@ -14,15 +14,96 @@ namespace {
 /// The 80 thing classes of COCO 2017 with their published ids.
 const std::vector<Category>& coco_categories() {
   static const std::vector<Category> categories = [] {
-    const char* names[] = {"person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
-        "traffic light", "fire hydrant", "", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse",
-        "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "", "backpack", "umbrella", "", "", "handbag", "tie",
-        "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove",
-        "skateboard", "surfboard", "tennis racket", "bottle", "", "wine glass", "cup", "fork", "knife", "spoon",
-        "bowl", "banana", "apple", "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake",
-        "chair", "couch", "potted plant", "bed", "", "dining table", "", "", "toilet", "", "tv", "laptop", "mouse",
-        "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "", "book",
-        "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush"};
+    const char* names[] = {"person",
+                           "bicycle",
+                           "car",
+                           "motorcycle",
+                           "airplane",
+                           "bus",
+                           "train",
+                           "truck",
+                           "boat",
+                           "traffic light",
+                           "fire hydrant",
+                           "",
+                           "stop sign",
+                           "parking meter",
+                           "bench",
+                           "bird",
+                           "cat",
+                           "dog",
+                           "horse",
+                           "sheep",
+                           "cow",
+                           "elephant",
+                           "bear",
+                           "zebra",
+                           "giraffe",
+                           "",
+                           "backpack",
+                           "umbrella",
+                           "",
+                           "",
+                           "handbag",
+                           "tie",
+                           "suitcase",
+                           "frisbee",
+                           "skis",
+                           "snowboard",
+                           "sports ball",
+                           "kite",
+                           "baseball bat",
+                           "baseball glove",
+                           "skateboard",
+                           "surfboard",
+                           "tennis racket",
+                           "bottle",
+                           "",
+                           "wine glass",
+                           "cup",
+                           "fork",
+                           "knife",
+                           "spoon",
+                           "bowl",
+                           "banana",
+                           "apple",
+                           "sandwich",
+                           "orange",
+                           "broccoli",
+                           "carrot",
+                           "hot dog",
+                           "pizza",
+                           "donut",
+                           "cake",
+                           "chair",
+                           "couch",
+                           "potted plant",
+                           "bed",
+                           "",
+                           "dining table",
+                           "",
+                           "",
+                           "toilet",
+                           "",
+                           "tv",
+                           "laptop",
+                           "mouse",
+                           "remote",
+                           "keyboard",
+                           "cell phone",
+                           "microwave",
+                           "oven",
+                           "toaster",
+                           "sink",
+                           "refrigerator",
+                           "",
+                           "book",
+                           "clock",
+                           "vase",
+                           "scissors",
+                           "teddy bear",
+                           "hair drier",
+                           "toothbrush"};
     std::vector<Category> list;
     int64_t id = 0;
     for (const char* name : names) {
@@ -38,17 +119,20 @@ constexpr int64_t kPublishedCocoClasses = 91;
 
 }  // namespace
 
-CategoryMap::CategoryMap(std::vector<Category> categories, int64_t num_classes) : categories_(std::move(categories)) {
-  std::sort(categories_.begin(), categories_.end(), [](const Category& a, const Category& b) { return a.id < b.id; });
+CategoryMap::CategoryMap(std::vector<Category> categories, int64_t num_classes)
+    : categories_(std::move(categories)) {
+  std::sort(categories_.begin(), categories_.end(),
+            [](const Category& a, const Category& b) { return a.id < b.id; });
   const auto count = static_cast<int64_t>(categories_.size());
   const bool ids_are_indices =
       num_classes > 0 && std::all_of(categories_.begin(), categories_.end(), [&](const Category& category) {
         return category.id >= 0 && category.id < num_classes;
       });
   if (num_classes > 0 && !ids_are_indices && count > num_classes) {
-    throw Error(format("model.num_classes is %lld but the data has %lld categories, expected at least that many, or 0 "
-                       "to take the data's",
-                       static_cast<long long>(num_classes), static_cast<long long>(count)));
+    throw Error(format(
+        "model.num_classes is %lld but the data has %lld categories, expected at least that many, or 0 "
+        "to take the data's",
+        static_cast<long long>(num_classes), static_cast<long long>(count)));
   }
   for (int64_t i = 0; i < count; ++i) {
     indices_.push_back(ids_are_indices ? categories_[static_cast<size_t>(i)].id : i);
@@ -58,10 +142,13 @@ CategoryMap::CategoryMap(std::vector<Category> categories, int64_t num_classes) 
 
 void CategoryMap::index_categories(int64_t num_classes) {
   by_index_.assign(static_cast<size_t>(num_classes), -1);
-  for (size_t i = 0; i < indices_.size(); ++i) by_index_.at(static_cast<size_t>(indices_[i])) = static_cast<int64_t>(i);
+  for (size_t i = 0; i < indices_.size(); ++i)
+    by_index_.at(static_cast<size_t>(indices_[i])) = static_cast<int64_t>(i);
 }
 
-CategoryMap CategoryMap::published_coco() { return CategoryMap(coco_categories(), kPublishedCocoClasses); }
+CategoryMap CategoryMap::published_coco() {
+  return CategoryMap(coco_categories(), kPublishedCocoClasses);
+}
 
 CategoryMap CategoryMap::numbered(int64_t num_classes) {
   std::vector<Category> categories;
@@ -101,8 +188,8 @@ int64_t CategoryMap::index_of(int64_t category_id) const {
   const auto found = std::lower_bound(categories_.begin(), categories_.end(), category_id,
                                       [](const Category& category, int64_t id) { return category.id < id; });
   if (found == categories_.end() || found->id != category_id) {
-    throw Error(format("category id %lld is not among the model's %zu categories", static_cast<long long>(category_id),
-                       categories_.size()));
+    throw Error(format("category id %lld is not among the model's %zu categories",
+                       static_cast<long long>(category_id), categories_.size()));
   }
   return indices_[static_cast<size_t>(found - categories_.begin())];
 }
@@ -120,8 +207,9 @@ CategoryMap CategoryMap::matched_to(const std::vector<Category>& other) const {
     by_name.emplace(category.name, &category);
     by_id.emplace(category.id, &category);
   }
-  const bool names_match = std::any_of(categories_.begin(), categories_.end(),
-                                       [&](const Category& category) { return by_name.count(category.name) > 0; });
+  const bool names_match = std::any_of(categories_.begin(), categories_.end(), [&](const Category& category) {
+    return by_name.count(category.name) > 0;
+  });
   std::vector<std::pair<Category, int64_t>> matched;
   for (size_t i = 0; i < categories_.size(); ++i) {
     const auto name = by_name.find(categories_[i].name);

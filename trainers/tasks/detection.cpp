@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/text.h"
 #include "datasets/draw.h"
+#include "models/layers/channels_last.h"
 #include "models/precision.h"
 #include "trainers/tasks/detection_predictions.h"
 
@@ -31,12 +32,14 @@ cv::Mat draw_found(const cv::Mat& rgb, const std::vector<Detection>& found, doub
   std::vector<DrawnBox> boxes;
   for (const Detection& one : found) {
     if (one.score < threshold) continue;
-    boxes.push_back({one.box[0], one.box[1], one.box[2], one.box[3], one.category, one.score, one.category_id});
+    boxes.push_back(
+        {one.box[0], one.box[1], one.box[2], one.box[3], one.category, one.score, one.category_id});
   }
   return draw_detections(rgb, boxes);
 }
 
-DetectionTask::DetectionTask(Json& config, Purpose purpose, const StateDict* weights, const MakeDetector& make)
+DetectionTask::DetectionTask(Json& config, Purpose purpose, const StateDict* weights,
+                             const MakeDetector& make)
     : data_(config.at("data").get<DataOptions>()),
       transform_(config.at("data").at("transform").get<DetectionTransformOptions>()),
       eval_(config.at("eval").get<DetectionEvalOptions>()),
@@ -107,13 +110,16 @@ LossTerms DetectionTask::loss(const Batch& batch, torch::Device device) {
   return detector_.loss(detection.pixels.to(device), mask, labels, boxes);
 }
 
-std::pair<torch::Tensor, torch::Tensor> DetectionTask::forward(const DetectionBatch& batch, torch::Device device) {
+std::pair<torch::Tensor, torch::Tensor> DetectionTask::forward(const DetectionBatch& batch,
+                                                               torch::Device device) {
   if (runtime_ != nullptr) {
     const torch::Tensor& x = batch.pixels;
     const auto outputs = runtime_->run(
         {x, batch.padded ? batch.mask : torch::ones({x.size(0), x.size(2), x.size(3)}, torch::kBool)});
     return {outputs[0], outputs[1]};
   }
+  if (frozen_ && !laid_out_ && device.is_cpu()) use_channels_last(*detector_.module);
+  laid_out_ = true;
   const torch::Tensor mask = batch.padded ? batch.mask.to(device) : torch::Tensor();
   const AutocastGuard autocast(device, precision_);
   return detector_.forward(batch.pixels.to(device), mask);
@@ -126,20 +132,24 @@ void DetectionTask::start_runtime(int64_t batches, torch::Device device) {
 }
 
 void DetectionTask::stop_runtime() {
-  if (runtime_ != nullptr && !runtime_->fallback().empty()) log_warning("evaluation runs slower: " + runtime_->fallback());
+  if (runtime_ != nullptr && !runtime_->fallback().empty())
+    log_warning("evaluation runs slower: " + runtime_->fallback());
   runtime_.reset();
 }
 
 std::vector<std::vector<Detection>> DetectionTask::detect(const DetectionBatch& batch, torch::Device device) {
   auto [logits, boxes] = forward(batch, device);
-  // The best class of every query, no-object left out (detr.md section 7.2): softmax over all, maximum over the rest.
+  // The best class of every query, no-object left out (detr.md section 7.2): softmax over all, maximum over
+  // the rest.
   const torch::Tensor probabilities = logits.to(torch::kFloat).softmax(-1).slice(-1, 0, -1);  // [B,Q,C]
   auto [scores, labels] = probabilities.max(-1);                                              // [B,Q]
   const torch::Tensor sizes = batch.original_sizes.to(torch::kFloat);                         // [B,2] h w
-  const torch::Tensor scale = sizes.index_select(1, torch::tensor({1, 0, 1, 0})).unsqueeze(1);  // [B,1,4] w h w h
+  const torch::Tensor scale =
+      sizes.index_select(1, torch::tensor({1, 0, 1, 0})).unsqueeze(1);  // [B,1,4] w h w h
   const torch::Tensor scaled = boxes.to(torch::kFloat).cpu();
   const torch::Tensor corner = scaled.slice(-1, 0, 2) - scaled.slice(-1, 2, 4) / 2;
-  const torch::Tensor xywh = (torch::cat({corner, scaled.slice(-1, 2, 4)}, -1) * scale).contiguous();  // [B,Q,4]
+  const torch::Tensor xywh =
+      (torch::cat({corner, scaled.slice(-1, 2, 4)}, -1) * scale).contiguous();  // [B,Q,4]
   scores = scores.cpu().contiguous();
   labels = labels.cpu().contiguous();
   const torch::Tensor order = scores.argsort(/*stable=*/true, -1, /*descending=*/true);
@@ -154,8 +164,10 @@ std::vector<std::vector<Detection>> DetectionTask::detect(const DetectionBatch& 
       const int64_t q = rank[b][i];
       const Category* category = map_.category(label[b][q]);
       if (category == nullptr) continue;  // an unused index: published COCO weights have eleven
-      result[static_cast<size_t>(b)].push_back(
-          {category->id, category->name, score[b][q], {box[b][q][0], box[b][q][1], box[b][q][2], box[b][q][3]}});
+      result[static_cast<size_t>(b)].push_back({category->id,
+                                                category->name,
+                                                score[b][q],
+                                                {box[b][q][0], box[b][q][1], box[b][q][2], box[b][q][3]}});
     }
   }
   return result;
@@ -210,7 +222,8 @@ TraceSpec DetectionTask::trace_spec() {
   };
   const int64_t base = std::min<int64_t>((transform_.eval_size + 31) / 32 * 32, 320);
   spec.example = [base](int variant) {
-    const int64_t batch = 1 + variant % 3, height = base - 32 * (variant % 2), width = base + 17 * (variant % 4);
+    const int64_t batch = 1 + variant % 3, height = base - 32 * (variant % 2),
+                  width = base + 17 * (variant % 4);
     const torch::Tensor pixels = torch::randn({batch, 3, height, width});
     torch::Tensor mask = torch::ones({batch, height, width}, torch::kBool);
     for (int64_t b = 1; b < batch; ++b) {  // every image after the first is padded differently

@@ -16,8 +16,8 @@ namespace zoo {
 /// What the task needs of a detector; made by the recipe that names the model.
 struct Detector {
   std::shared_ptr<torch::nn::Module> module;
-  /// (pixels [B,3,H,W], mask [B,H,W] true on real pixels, undefined: no padding) -> logits [B,Q,C+1], boxes [B,Q,4]
-  /// cx cy w h in 0..1; module in eval mode.
+  /// (pixels [B,3,H,W], mask [B,H,W] true on real pixels, undefined: no padding) -> logits [B,Q,C+1], boxes
+  /// [B,Q,4] cx cy w h in 0..1; module in eval mode.
   std::function<std::pair<torch::Tensor, torch::Tensor>(torch::Tensor pixels, torch::Tensor mask)> forward;
   /// The same arguments, and per image labels [T] (class indices) and boxes [T,4]; module in train mode.
   std::function<LossTerms(torch::Tensor pixels, torch::Tensor mask, const std::vector<torch::Tensor>& labels,
@@ -47,7 +47,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DetectionEvalOptions, previews)
 /// A picture with the detections of at least `threshold` drawn.
 cv::Mat draw_found(const cv::Mat& rgb, const std::vector<Detection>& found, double threshold);
 
-/// Detection by any detector that gives a set of (class, box) per image: all queries are scored, no suppression.
+/// Detection by any detector that gives a set of (class, box) per image: all queries are scored, no
+/// suppression.
 class DetectionTask : public Task {
  public:
   /// Opens what `purpose` needs and builds the model; writes model.num_classes into `config` where it is 0.
@@ -62,7 +63,8 @@ class DetectionTask : public Task {
   std::string best_metric() const override { return "AP"; }
   std::vector<Preview> previews(int64_t count, torch::Device device) override;
   TraceSpec trace_spec() override;
-  std::vector<torch::Tensor> example_inputs(int64_t batch_size, std::pair<int64_t, int64_t> size) const override;
+  std::vector<torch::Tensor> example_inputs(int64_t batch_size,
+                                            std::pair<int64_t, int64_t> size) const override;
   std::pair<int64_t, int64_t> default_input_size() const override {
     return {transform_.eval_size, transform_.eval_size};
   }
@@ -91,6 +93,7 @@ class DetectionTask : public Task {
   uint64_t seed_ = 0;
   torch::ScalarType precision_ = torch::kFloat;  ///< of `detect`; validations of a training are fp32
   bool frozen_ = false;                          ///< the weights stay as they are: not in a training
+  bool laid_out_ = false;                        ///< frozen weights have the layout that is fastest
   std::unique_ptr<Runtime> runtime_;             ///< while an evaluation uses one
   std::shared_ptr<DetectionDataset> training_, validation_;
   CategoryMap map_;

@@ -32,9 +32,10 @@ void write_coco_results(const std::string& path, const std::vector<CocoDetection
   file.write("[");
   const char* separator = "\n";
   for (const CocoDetection& one : detections) {
-    file.write(format("%s{\"image_id\":%lld,\"category_id\":%lld,\"bbox\":[%.9g,%.9g,%.9g,%.9g],\"score\":%.9g}",
-                      separator, static_cast<long long>(one.image_id), static_cast<long long>(one.category_id),
-                      one.box[0], one.box[1], one.box[2], one.box[3], one.score));
+    file.write(
+        format("%s{\"image_id\":%lld,\"category_id\":%lld,\"bbox\":[%.9g,%.9g,%.9g,%.9g],\"score\":%.9g}",
+               separator, static_cast<long long>(one.image_id), static_cast<long long>(one.category_id),
+               one.box[0], one.box[1], one.box[2], one.box[3], one.score));
     separator = ",\n";
   }
   file.write("\n]\n");

@@ -8,8 +8,8 @@
 
 namespace zoo {
 
-/// Ground truth for the evaluator: a COCO annotation file as it stands (no image is opened, none need exist); for
-/// other kinds of data what their adapter gives.
+/// Ground truth for the evaluator: a COCO annotation file as it stands (no image is opened, none need exist);
+/// for other kinds of data what their adapter gives.
 CocoGroundTruth read_ground_truth(const DataSpec& spec);
 CocoGroundTruth ground_truth(const DetectionDataset& dataset);
 
