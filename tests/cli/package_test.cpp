@@ -25,7 +25,7 @@ TEST(Package, AnotherProgramBuildsWithTheInstalledLibrary) {
                                        "--max-steps", "1", "--batch-size", "2", "--output", run}));
   // The package says where the torch is that zoo was built with.
   ASSERT_NO_FATAL_FAILURE(
-      expect_done({"cmake", "-S", join_path(test::source_dir(), "tests/package"), "-B", build,
+      expect_done({"cmake", "-G", "Ninja", "-S", join_path(test::source_dir(), "tests/package"), "-B", build,
                    "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_PREFIX_PATH=" + prefix}));
   ASSERT_NO_FATAL_FAILURE(expect_done({"cmake", "--build", build}));
   const CommandResult result =
