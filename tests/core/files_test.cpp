@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -98,6 +99,12 @@ TEST(Files, ErrorsNamePathAndReason) {
   make_folders(folder + "/x/y/z");
   EXPECT_TRUE(is_directory(folder + "/x/y/z"));
   EXPECT_FALSE(file_exists(folder + "/x/none"));
+}
+
+TEST(Files, APipeIsRefusedWithoutWaitingForItsWriter) {
+  const std::string pipe = join_path(test::scratch_dir("files-pipe"), "pipe");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_NE(test::error_of([&] { MappedFile file(pipe); }).find("not a regular file"), std::string::npos);
 }
 
 TEST(Files, AMappingOutlivesTheName) {
