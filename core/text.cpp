@@ -162,7 +162,7 @@ std::string with_thousands(int64_t value) {
 }
 
 std::string human_seconds(double seconds) {
-  const auto total = static_cast<int64_t>(std::max(0.0, seconds) + 0.5);
+  const auto total = static_cast<int64_t>(std::llround(std::max(0.0, seconds)));
   const auto hours = static_cast<long long>(total / 3600);
   const auto minutes = static_cast<long long>(total / 60 % 60);
   const auto rest = static_cast<long long>(total % 60);

@@ -211,7 +211,7 @@ uint32_t crc32(const void* data, size_t size, uint32_t crc) {
 }
 
 ZipArchive::ZipArchive(const uint8_t* bytes, uint64_t size, std::string path)
-    : bytes_(bytes), size_(size), path_(std::move(path)) {
+    : bytes_(bytes), path_(std::move(path)) {
   ByteReader file(bytes, size, path_);
   const Directory directory = read_end(file, bytes);
   std::vector<uint64_t> headers;

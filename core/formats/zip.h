@@ -36,7 +36,6 @@ class ZipArchive {
 
  private:
   const uint8_t* bytes_;
-  uint64_t size_;
   std::string path_;
   std::vector<ZipEntry> entries_;
   std::unordered_map<std::string, size_t> index_;

@@ -85,7 +85,7 @@ std::vector<torch::Tensor> Runtime::run(const std::vector<torch::Tensor>& inputs
   const torch::NoGradGuard no_grad;
   const MemoryPoolScope pool;
   while (fused_) {
-    const std::vector<torch::Tensor> outputs = attempt(inputs);
+    std::vector<torch::Tensor> outputs = attempt(inputs);
     if (outputs.empty()) continue;
     const std::vector<int64_t> size = inputs.front().sizes().vec();
     const bool known = std::find(checked_.begin(), checked_.end(), size) != checked_.end();

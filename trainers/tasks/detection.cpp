@@ -1,5 +1,7 @@
 #include "trainers/tasks/detection.h"
 
+#include <torch/torch.h>
+
 #include <algorithm>
 #include <set>
 
@@ -221,7 +223,7 @@ TraceSpec DetectionTask::trace_spec() {
     return std::vector<torch::Tensor>{logits, boxes};
   };
   const int64_t base = std::min<int64_t>((transform_.eval_size + 31) / 32 * 32, 320);
-  spec.example = [base](int variant) {
+  spec.example = [base](int64_t variant) {
     const int64_t batch = 1 + variant % 3, height = base - 32 * (variant % 2),
                   width = base + 17 * (variant % 4);
     const torch::Tensor pixels = torch::randn({batch, 3, height, width});
