@@ -42,11 +42,11 @@ Detector make_detr(const DetrOptions& options, const DetrLossOptions& loss) {
   Detr detr(options);
   Detector detector;
   detector.module = detr.ptr();
-  detector.forward = [detr](torch::Tensor pixels, torch::Tensor mask) mutable {
+  detector.forward = [detr](const torch::Tensor& pixels, const torch::Tensor& mask) mutable {
     const DetrOutput output = detr->forward(pixels, mask);
     return std::make_pair(output.logits.select(0, -1), output.boxes.select(0, -1));
   };
-  detector.loss = [detr, loss](torch::Tensor pixels, torch::Tensor mask,
+  detector.loss = [detr, loss](const torch::Tensor& pixels, const torch::Tensor& mask,
                                const std::vector<torch::Tensor>& labels,
                                const std::vector<torch::Tensor>& boxes) mutable {
     const DetrFeatures features = detr->encode(pixels, mask);

@@ -254,7 +254,7 @@ Json Trainer::evaluate() {
   ProgressLine& progress = report_.progress();
   task_.module().eval();
   progress.relabel("validating");
-  const Json metrics = task_.evaluate(device_, [&](int64_t done, int64_t all) {
+  Json metrics = task_.evaluate(device_, [&](int64_t done, int64_t all) {
     if (stop_requested()) throw Interrupted("interrupted in a validation");
     progress.update(done, all);
   });

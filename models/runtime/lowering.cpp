@@ -531,7 +531,7 @@ class Lowering {
         c10::impl::GenericList list(element);
         for (size_t i = 0; i < inputs; ++i) list.push_back(stack[i]);
         stack.resize(1);
-        stack[0] = std::move(list);
+        stack[0] = list;
       };
     }
     if (node.kind() == c10::prim::ListUnpack) {
