@@ -99,6 +99,11 @@ CommandResult run_command(const std::vector<std::string>& command, const std::st
   return result;
 }
 
+CommandResult zoo_run(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), binary_dir() + "/zoo");
+  return run_command(arguments);
+}
+
 std::string error_of(const std::function<void()>& call) {
   try {
     call();

@@ -21,6 +21,9 @@ struct CommandResult {
 /// Runs a program with arguments (no shell) and waits. `input` is its standard input.
 CommandResult run_command(const std::vector<std::string>& command, const std::string& input = "");
 
+/// Runs the program `zoo` of the build tree with these arguments.
+CommandResult zoo_run(std::vector<std::string> arguments);
+
 /// The message of the zoo::Error that a call throws; empty where it throws none.
 std::string error_of(const std::function<void()>& call);
 

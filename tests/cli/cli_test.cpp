@@ -12,11 +12,7 @@ namespace zoo {
 namespace {
 
 using test::CommandResult;
-
-CommandResult zoo_run(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), test::binary_dir() + "/zoo");
-  return test::run_command(arguments);
-}
+using test::zoo_run;
 
 int64_t lines(const std::string& text) {
   return std::count(text.begin(), text.end(), '\n');
@@ -161,6 +157,30 @@ TEST(CliRun, LeavesWhatTheContractNames) {
   std::vector<std::string> again = {"train", "--output", run};
   again.insert(again.end(), kTinyRun.begin(), kTinyRun.end());
   expect_error(again, 1, {run, "--resume"});
+}
+
+// DETR's loss over all decoder layers, and over the encoder's cells with their own weight.
+TEST(CliRun, TheLossIsTheWeightedSumOfItsTerms) {
+  for (const double weight : {0.0, 0.5}) {
+    const std::string run = join_path(test::scratch_dir("cli-loss"), "run");
+    std::vector<std::string> arguments = {"train", "--output", run};
+    arguments.insert(arguments.end(), kTinyRun.begin(), kTinyRun.end());
+    for (const std::string& set :
+         {std::string("trainer.log_every=1"), format("loss.encoder_weight=%g", weight)}) {
+      arguments.insert(arguments.end(), {"--set", set});
+    }
+    ASSERT_EQ(zoo_run(arguments).exit_code, 0);
+    const std::string rows = read_file(join_path(run, "metrics.jsonl"));
+    const Json row = Json::parse(rows.substr(0, rows.find('\n')));
+    double sum = 0;
+    for (const auto& [name, value] : row.at("terms").items()) {
+      const double factor = starts_with(name, "loss_ce") ? 1 : starts_with(name, "loss_bbox") ? 5 : 2;
+      if (!starts_with(name, "loss_")) continue;
+      sum += value.get<double>() * factor * (ends_with(name, "_enc") ? weight : 1);
+    }
+    EXPECT_NEAR(row.at("loss").get<double>(), sum, 1e-3);
+    EXPECT_EQ(row.at("terms").contains("loss_ce_enc"), weight > 0);
+  }
 }
 
 TEST(CliRun, AFinishedRunSaysSoAndIsLeftAlone) {

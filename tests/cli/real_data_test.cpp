@@ -14,11 +14,7 @@ namespace zoo {
 namespace {
 
 using test::CommandResult;
-
-CommandResult zoo_run(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), test::binary_dir() + "/zoo");
-  return test::run_command(arguments);
-}
+using test::zoo_run;
 
 std::string coco() {
   return join_path(test::shared_data(), "coco128");

@@ -23,6 +23,30 @@ std::vector<std::vector<int64_t>> shapes(const std::vector<torch::Tensor>& tenso
 
 using Shapes = std::vector<std::vector<int64_t>>;
 
+// In training a frozen norm is multiplied into the weight; the plain way is convolution, then norm.
+TEST(Backbones, AFrozenNormInTheWeightGivesTheSameNumbersAndGradients) {
+  torch::manual_seed(4);
+  torch::nn::Conv2d conv(
+      torch::nn::Conv2dOptions(4, 6, 3).stride(2).padding(2).dilation(2).groups(2).bias(false));
+  BatchNorm2d norm(6, /*frozen=*/true);
+  norm->weight.uniform_(0.5, 2);
+  norm->bias.normal_();
+  norm->running_mean.normal_();
+  norm->running_var.uniform_(0.2, 3);
+  norm->train();
+  const torch::Tensor x = torch::randn({2, 4, 9, 11}), gradient = torch::randn({2, 6, 5, 6});
+  const auto weight_gradient = [&](const torch::Tensor& y) {
+    conv->zero_grad();
+    (y * gradient).sum().backward();
+    return conv->weight.grad().clone();
+  };
+  const torch::Tensor plain = norm->forward(conv(x)), folded = norm->after(*conv, x);
+  EXPECT_LE((plain - folded).abs().max().item<double>(), 1e-5);
+  const torch::Tensor expected = weight_gradient(plain);
+  EXPECT_LE((weight_gradient(folded) - expected).abs().max().item<double>(), 1e-4);
+  EXPECT_GT(expected.abs().max().item<double>(), 0.1);
+}
+
 TEST(Backbones, ParameterCountsAreTorchvisions) {
   EXPECT_EQ(values(ResNetClassifier(resnet50())->parameters()), 25557032);
   EXPECT_EQ(values(ResNetClassifier(resnet101())->parameters()), 44549160);
