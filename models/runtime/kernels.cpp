@@ -12,32 +12,47 @@ namespace zoo {
 
 namespace {
 
-/// bfloat16 as an integer of the same order, NaN above all; its own inverse but for NaN's bits.
-inline int16_t order(uint16_t bits) {
-  const auto magnitude = static_cast<uint16_t>(bits & 0x7fff);
-  const auto folded = static_cast<int16_t>((bits & 0x8000) != 0 ? bits ^ 0x7fff : bits);
-  return magnitude > 0x7f80 ? int16_t{0x7fff} : folded;
+using Shorts [[gnu::vector_size(64), gnu::aligned(2), gnu::may_alias]] = int16_t;
+constexpr int64_t kShorts = kPoolChannels;
+
+/// bfloat16 as integers of the same order, NaN above all; its own inverse but for NaN's bits.
+ZOO_INLINE void order(Shorts& y, const Shorts& bits) {
+  const Shorts folded = bits ^ ((bits >> 15) & 0x7fff);
+  y = (bits & 0x7fff) > 0x7f80 ? Shorts{} + 0x7fff : folded;
 }
 
-/// most[i] = the larger of it and x[i], in the order above.
-ZOO_VECTOR_CLONES void raise_to_max(int16_t* most, const uint16_t* x, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) most[i] = std::max(most[i], order(x[i]));
+ZOO_INLINE const Shorts& shorts_at(const int16_t* x) {
+  return *reinterpret_cast<const Shorts*>(x);
 }
 
-/// A row of windows over columns whose rows are already one: most [width,channels], which it spoils -> y
-/// [columns,channels].
-ZOO_VECTOR_CLONES void pool_row(uint16_t* y, int16_t* most, int64_t width, int64_t channels, int64_t columns,
-                                int64_t kernel, int64_t stride, int64_t padding) {
+/// most[i] = the largest x of the rows, in the order above; `count` is a multiple of kShorts.
+ZOO_VECTOR_CLONES void max_of_rows(int16_t* most, const std::vector<const int16_t*>& rows, int64_t count) {
+  for (int64_t i = 0; i < count; i += kShorts) {
+    Shorts best, next;
+    order(best, shorts_at(rows[0] + i));
+    for (size_t row = 1; row < rows.size(); ++row) {
+      order(next, shorts_at(rows[row] + i));
+      best = next > best ? next : best;
+    }
+    *reinterpret_cast<Shorts*>(most + i) = best;
+  }
+}
+
+/// A row of windows over columns whose rows are already one: most [width,channels] -> y [columns,channels];
+/// `channels` is a multiple of kShorts.
+ZOO_VECTOR_CLONES void pool_row(int16_t* y, const int16_t* most, int64_t width, int64_t channels,
+                                int64_t columns, int64_t kernel, int64_t stride, int64_t padding) {
   for (int64_t column = 0; column < columns; ++column, y += channels) {
     const int64_t begin = std::max<int64_t>(column * stride - padding, 0);
     const int64_t end = std::min(column * stride - padding + kernel, width);
-    int16_t* best = most + begin * channels;  // later windows read it only where they begin there too
-    for (int64_t j = begin + 1; j < end; ++j) {
-      const int16_t* next = most + j * channels;
-      for (int64_t c = 0; c < channels; ++c) best[c] = std::max(best[c], next[c]);
+    for (int64_t c = 0; c < channels; c += kShorts) {
+      Shorts best = shorts_at(most + begin * channels + c);
+      for (int64_t j = begin + 1; j < end; ++j) {
+        const Shorts& next = shorts_at(most + j * channels + c);
+        best = next > best ? next : best;
+      }
+      *reinterpret_cast<Shorts*>(y + c) = best ^ ((best >> 15) & 0x7fff);
     }
-    for (int64_t c = 0; c < channels; ++c)
-      y[c] = static_cast<uint16_t>(best[c] < 0 ? best[c] ^ 0x7fff : best[c]);
   }
 }
 
@@ -49,32 +64,78 @@ ZOO_VECTOR_CLONES void add_narrow(float* sum, const uint16_t* x, int64_t count) 
   for (int64_t i = 0; i < count; ++i) sum[i] += widen(x[i]);
 }
 
-ZOO_VECTOR_CLONES void narrow_all(uint16_t* y, const float* x, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) y[i] = narrow(x[i]);
+ZOO_VECTOR_CLONES void narrow_sum_row(uint16_t* y, const float* a, const float* b, int64_t count) {
+  const int64_t whole = count / kLanes * kLanes;
+  for (int64_t i = 0; i < whole; i += kLanes) narrow(y + i, floats_at(a + i) + floats_at(b + i));
+  for (int64_t i = whole; i < count; ++i) y[i] = narrow(a[i] + b[i]);
 }
 
-/// y = (x - mean) / sqrt(var + eps) * weight + bias. The sums run in lanes, which vectorise without
-/// reordering.
+ZOO_VECTOR_CLONES void narrow_row(uint16_t* y, const float* x, int64_t count) {
+  const int64_t whole = count / kLanes * kLanes;
+  for (int64_t i = 0; i < whole; i += kLanes) narrow(y + i, floats_at(x + i));
+  for (int64_t i = whole; i < count; ++i) y[i] = narrow(x[i]);
+}
+
+/// One pixel after another.
+ZOO_VECTOR_CLONES void map_pixels(float* y, const float* x, int64_t pixels, int64_t channels,
+                                  const float* scale, const float* shift, const float* slope) {
+  for (int64_t pixel = 0; pixel < pixels; ++pixel, x += channels, y += channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      const float value = x[c] * scale[c] + shift[c];
+      y[c] = value < 0 ? value * slope[c] : value;
+    }
+  }
+}
+
+ZOO_VECTOR_CLONES void map_pixels(uint16_t* y, const uint16_t* x, int64_t pixels, int64_t channels,
+                                  const float* scale, const float* shift, const float* slope) {
+  const int64_t whole = channels / kLanes * kLanes;
+  for (int64_t pixel = 0; pixel < pixels; ++pixel, x += channels, y += channels) {
+    for (int64_t c = 0; c < whole; c += kLanes) {
+      Floats value;
+      widen(value, x + c);
+      value = value * floats_at(scale + c) + floats_at(shift + c);
+      narrow(y + c, value < 0 ? value * floats_at(slope + c) : value);
+    }
+    for (int64_t c = whole; c < channels; ++c) {
+      const float value = widen(x[c]) * scale[c] + shift[c];
+      y[c] = narrow(value < 0 ? value * slope[c] : value);
+    }
+  }
+}
+
+template <class T>
+void map_all(const torch::Tensor& y, const torch::Tensor& x, const ChannelMap& map, int64_t grain_size) {
+  const int64_t channels = x.size(1);
+  const auto* from = static_cast<const T*>(x.const_data_ptr());
+  auto* to = static_cast<T*>(y.data_ptr());
+  const auto *scale = map.scale.const_data_ptr<float>(), *shift = map.shift.const_data_ptr<float>();
+  const auto* slope = map.slope.const_data_ptr<float>();
+  at::parallel_for(0, x.numel() / channels, grain_size, [&](int64_t begin, int64_t end) {
+    map_pixels(to + begin * channels, from + begin * channels, end - begin, channels, scale, shift, slope);
+  });
+}
+
+/// y = (x - mean) / sqrt(var + eps) * weight + bias
 ZOO_VECTOR_CLONES void normalize(float* y, const float* x, const float* weight, const float* bias,
                                  int64_t count, float eps) {
-  constexpr int64_t kLanes = 16;
   const int64_t whole = count / kLanes * kLanes;
-  float lanes[kLanes] = {}, squares[kLanes] = {};
-  for (int64_t i = 0; i < whole; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) lanes[j] += x[i + j];
-  }
-  for (int64_t i = whole; i < count; ++i) lanes[0] += x[i];
-  float sum = 0;
-  for (const float lane : lanes) sum += lane;
+  Floats sums{}, squares{};
+  for (int64_t i = 0; i < whole; i += kLanes) sums += floats_at(x + i);
+  float sum = sum_of(sums);
+  for (int64_t i = whole; i < count; ++i) sum += x[i];
   const float mean = sum / static_cast<float>(count);
   for (int64_t i = 0; i < whole; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) squares[j] += (x[i + j] - mean) * (x[i + j] - mean);
+    const Floats away = floats_at(x + i) - mean;
+    squares += away * away;
   }
-  for (int64_t i = whole; i < count; ++i) squares[0] += (x[i] - mean) * (x[i] - mean);
-  float square = 0;
-  for (const float lane : squares) square += lane;
+  float square = sum_of(squares);
+  for (int64_t i = whole; i < count; ++i) square += (x[i] - mean) * (x[i] - mean);
   const float scale = 1 / std::sqrt(square / static_cast<float>(count) + eps);
-  for (int64_t i = 0; i < count; ++i) y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+  for (int64_t i = 0; i < whole; i += kLanes) {
+    floats_at(y + i) = (floats_at(x + i) - mean) * scale * floats_at(weight + i) + floats_at(bias + i);
+  }
+  for (int64_t i = whole; i < count; ++i) y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
 }
 
 /// A row of float32 or bfloat16 added to `sum`.
@@ -96,23 +157,52 @@ int64_t grain(int64_t row_size) {
 torch::Tensor max_pool_bf16(const torch::Tensor& x, at::IntArrayRef kernel, at::IntArrayRef stride,
                             at::IntArrayRef padding) {
   const int64_t batch = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3);
+  TORCH_CHECK(channels % kPoolChannels == 0, "max_pool_bf16: channels in multiples of 32 expected");
   const int64_t rows = (height + 2 * padding[0] - kernel[0]) / stride[0] + 1;
   const int64_t columns = (width + 2 * padding[1] - kernel[1]) / stride[1] + 1;
   const torch::Tensor y = torch::empty({batch, channels, rows, columns},
                                        x.options().memory_format(torch::MemoryFormat::ChannelsLast));
-  const auto* from = static_cast<const uint16_t*>(x.const_data_ptr());
-  auto* to = static_cast<uint16_t*>(y.data_ptr());
+  const auto* from = static_cast<const int16_t*>(x.const_data_ptr());
+  auto* to = static_cast<int16_t*>(y.data_ptr());
   at::parallel_for(0, batch * rows, grain(columns * channels), [&](int64_t begin, int64_t end) {
     std::vector<int16_t> most(static_cast<size_t>(width * channels));
+    std::vector<const int16_t*> window;
     for (int64_t row = begin; row < end; ++row) {
-      const uint16_t* image = from + row / rows * height * width * channels;
+      const int16_t* image = from + row / rows * height * width * channels;
       const int64_t top = row % rows * stride[0] - padding[0];
-      std::fill(most.begin(), most.end(), order(0xff80));  // minus infinity
+      window.clear();
       for (int64_t i = std::max<int64_t>(top, 0); i < std::min(top + kernel[0], height); ++i) {
-        raise_to_max(most.data(), image + i * width * channels, width * channels);
+        window.push_back(image + i * width * channels);
       }
+      max_of_rows(most.data(), window, width * channels);
       pool_row(to + row * columns * channels, most.data(), width, channels, columns, kernel[1], stride[1],
                padding[1]);
+    }
+  });
+  return y;
+}
+
+torch::Tensor map_channels(const torch::Tensor& x, const ChannelMap& map, bool in_place) {
+  const torch::Tensor dense = x.dim() == 4 ? x.contiguous(torch::MemoryFormat::ChannelsLast) : x.contiguous();
+  torch::Tensor y = in_place && dense.is_same(x) ? x : torch::empty_like(dense);
+  const bool narrow = x.scalar_type() == torch::kBFloat16;
+  (narrow ? map_all<uint16_t> : map_all<float>)(y, dense, map, grain(x.size(1)));
+  return y;
+}
+
+torch::Tensor narrow_sum(const torch::Tensor& a, const torch::Tensor& b) {
+  const bool repeats =
+      a.dim() >= b.dim() && a.sizes().slice(static_cast<size_t>(a.dim() - b.dim())) == b.sizes();
+  if (!repeats || b.numel() == 0) return (a + b).to(torch::kBFloat16);
+  const torch::Tensor first = a.contiguous(), second = b.contiguous();
+  torch::Tensor y = torch::empty(a.sizes(), a.options().dtype(torch::kBFloat16));
+  const int64_t size = b.size(-1), rows = a.numel() / size, period = b.numel() / size;
+  const auto* x = first.const_data_ptr<float>();
+  const auto* shift = second.const_data_ptr<float>();
+  auto* to = static_cast<uint16_t*>(y.data_ptr());
+  at::parallel_for(0, rows, grain(size), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      narrow_sum_row(to + row * size, x + row * size, shift + row % period * size, size);
     }
   });
   return y;
@@ -136,7 +226,7 @@ Normalized add_layer_norm(const torch::Tensor& a, const torch::Tensor& b, const 
       add_row(sum.data(), first, row, size);
       add_row(sum.data(), second, row, size);
       normalize(wide + row * size, sum.data(), gain, shift, size, static_cast<float>(eps));
-      if (narrow) narrow_all(half + row * size, wide + row * size, size);
+      if (narrow) narrow_row(half + row * size, wide + row * size, size);
     }
   });
   return result;

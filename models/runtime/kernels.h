@@ -5,9 +5,10 @@ namespace zoo {
 
 /// What torch does slowly in inference, for the programs of models/runtime/.
 
-/// Max pooling of x [B,C,H,W], bfloat16 in channels_last, without dilation, sizes rounded down -> the same
-/// layout. NaN wins, as in torch. ATen's also makes the indices of the largest values and takes ten times as
-/// long.
+constexpr int64_t kPoolChannels = 32;
+/// Max pooling of x [B,C,H,W], bfloat16 in channels_last, C a multiple of kPoolChannels, every window with a
+/// row and a column inside, without dilation, sizes rounded down -> the same layout. NaN wins, as in torch.
+/// ATen's also makes the indices of the largest values and takes many times as long.
 torch::Tensor max_pool_bf16(const torch::Tensor& x, at::IntArrayRef kernel, at::IntArrayRef stride,
                             at::IntArrayRef padding);
 
@@ -19,5 +20,26 @@ struct Normalized {
 /// bias float32 [D].
 Normalized add_layer_norm(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& weight,
                           const torch::Tensor& bias, double eps, bool narrow);
+
+/// What happens to every number of a channel: x scale + shift, then times slope where that is negative; each
+/// float32 [C].
+struct ChannelMap {
+  torch::Tensor scale, shift, slope;
+};
+/// x [B,C,H,W] or [B,C], float32 or bfloat16, in channels_last -> the same type and layout; written over x
+/// where `in_place`. Batch norms and PReLUs that no product could take along.
+torch::Tensor map_channels(const torch::Tensor& x, const ChannelMap& map, bool in_place);
+
+/// a + b, float32, rounded to bfloat16 in the same pass where b is repeated along a's first dimensions alone
+/// (other broadcasts of two tensors of a's shape are done as two).
+torch::Tensor narrow_sum(const torch::Tensor& a, const torch::Tensor& b);
+
+/// Attention softmax(q k^T scale) v in bfloat16 without a mask: q [B,H,L,D], k [B,H,N,D], v [B,H,N,E] with
+/// dense last dimensions and D even -> [B,H,L,E], laid out as [B,L,H,E]. The scores of 64 queries with all
+/// keys are held at once.
+torch::Tensor attention_bf16(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                             double scale);
+/// Whether this processor has what attention_bf16 is made of (AMX).
+bool has_attention_bf16();
 
 }  // namespace zoo

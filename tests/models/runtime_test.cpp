@@ -6,6 +6,11 @@
 
 #include <cmath>
 #include <limits>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include <ATen/Parallel.h>
 
 #include "models/detr/detr.h"
 #include "models/runtime/cpu_features.h"
@@ -138,18 +143,68 @@ TEST(Runtime, FallsBackToTheLiveModelWhereTheTraceDoesNotHold) {
 
 TEST(RuntimeKernels, MaxPoolOfBfloat16EqualsTorch) {
   torch::manual_seed(1);
-  torch::Tensor x = torch::randn({2, 5, 13, 10}).to(torch::kBFloat16);
+  torch::Tensor x = torch::randn({2, 64, 13, 10}).to(torch::kBFloat16);
   x[0][1][2][3] = std::numeric_limits<float>::infinity();
-  x[1][4][0][0] = -std::numeric_limits<float>::infinity();
-  const torch::Tensor found =
-      max_pool_bf16(x.contiguous(torch::MemoryFormat::ChannelsLast), {3, 3}, {2, 2}, {1, 1});
+  x[1][40][0][0] = -std::numeric_limits<float>::infinity();
+  const auto pooled = [&] {
+    return max_pool_bf16(x.contiguous(torch::MemoryFormat::ChannelsLast), {3, 3}, {2, 2}, {1, 1});
+  };
   const torch::Tensor expected = torch::max_pool2d(x.to(torch::kFloat), {3, 3}, {2, 2}, {1, 1});
-  EXPECT_TRUE(torch::equal(found.to(torch::kFloat), expected));
+  EXPECT_TRUE(torch::equal(pooled().to(torch::kFloat), expected));
   x[0][0][4][4] = std::numeric_limits<float>::quiet_NaN();
-  const torch::Tensor with_nan =
-      max_pool_bf16(x.contiguous(torch::MemoryFormat::ChannelsLast), {3, 3}, {2, 2}, {1, 1});
+  x[1][63][12][9] = -std::numeric_limits<float>::quiet_NaN();
+  const torch::Tensor with_nan = pooled();
   EXPECT_TRUE(std::isnan(with_nan[0][0][2][2].item<float>()));
-  EXPECT_EQ(with_nan.isnan().sum().item<int64_t>(), 1);
+  EXPECT_TRUE(std::isnan(with_nan[1][63][6][4].item<float>()));
+  EXPECT_EQ(with_nan.isnan().sum().item<int64_t>(), 2);
+}
+
+TEST(RuntimeKernels, NarrowSumEqualsTorch) {
+  torch::manual_seed(3);
+  const torch::Tensor a = torch::randn({2, 5, 37});
+  for (const torch::Tensor& b : {torch::randn({2, 5, 37}), torch::randn({5, 37}), torch::randn({37}),
+                                 torch::randn({2, 1, 37}), torch::randn({1, 5, 1})}) {
+    EXPECT_TRUE(torch::equal(narrow_sum(a, b), (a + b).to(torch::kBFloat16))) << b.sizes();
+  }
+}
+
+TEST(RuntimeKernels, AttentionEqualsTorch) {
+  if (!has_attention_bf16()) GTEST_SKIP() << "this processor has no AMX";
+  torch::manual_seed(4);
+  struct Case {
+    int64_t batch, queries, keys, key_size, value_size;
+  };
+  for (const Case& c : {Case{2, 70, 101, 32, 32}, Case{1, 1, 1, 8, 6}, Case{3, 65, 16, 40, 24}}) {
+    const auto heads = [&](int64_t length,
+                           int64_t size) {  // as projections leave them: [B,L,H*D] seen as [B,H,L,D]
+      return torch::randn({c.batch, length, 4 * size})
+          .to(torch::kBFloat16)
+          .unflatten(2, {4, size})
+          .transpose(1, 2);
+    };
+    const torch::Tensor q = heads(c.queries, c.key_size) * 3, k = heads(c.keys, c.key_size);
+    const torch::Tensor v = heads(c.keys, c.value_size);
+    const torch::Tensor found = attention_bf16(q, k, v, 0.3).to(torch::kFloat);
+    const torch::Tensor weights =
+        (q.to(torch::kFloat).matmul(k.to(torch::kFloat).transpose(2, 3)) * 0.3).softmax(-1);
+    const torch::Tensor expected = weights.matmul(v.to(torch::kFloat));
+    ASSERT_EQ(found.sizes(), expected.sizes());
+    EXPECT_LE((found - expected).abs().max().item<double>(), 0.02);
+    EXPECT_LE((found - expected).abs().mean().item<double>(), 0.002);
+  }
+}
+
+TEST(RuntimeKernels, OfOursUseAllThreads) {
+  const int before = at::get_num_threads();
+  at::set_num_threads(2);
+  std::mutex mutex;
+  std::set<std::thread::id> threads;
+  at::parallel_for(0, 2, 1, [&](int64_t, int64_t) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    threads.insert(std::this_thread::get_id());
+  });
+  at::set_num_threads(before);
+  EXPECT_EQ(threads.size(), 2U) << "compiled without OpenMP";
 }
 
 TEST(RuntimeKernels, AddLayerNormEqualsTorch) {
@@ -163,19 +218,20 @@ TEST(RuntimeKernels, AddLayerNormEqualsTorch) {
 }
 
 TEST(RuntimeMemoryPool, BlocksComeBackAndTensorsOutliveTheScope) {
+  constexpr int64_t kCount = 40000000;  // larger than any block that another test leaves
   torch::Tensor survivor;
   const void* first = nullptr;
   {
     const MemoryPoolScope pool;
-    torch::Tensor block = torch::full({1 << 18}, 2.0F);
+    torch::Tensor block = torch::full({kCount}, 2.0F);
     first = block.const_data_ptr();
     block.reset();
-    survivor = torch::full({1 << 18}, 3.0F);
+    survivor = torch::full({kCount}, 3.0F);
     EXPECT_EQ(survivor.const_data_ptr(), first);
   }
-  const torch::Tensor outside = torch::full({1 << 18}, 4.0F);
+  const torch::Tensor outside = torch::full({kCount}, 4.0F);
   EXPECT_NE(outside.const_data_ptr(), first);
-  EXPECT_EQ(survivor.sum().item<float>(), 3.0F * (1 << 18));
+  EXPECT_EQ(survivor.sum().item<float>(), 3.0F * (kCount));
 }
 
 }  // namespace
