@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/text.h"
 #include "datasets/spec.h"
+#include "models/weights/weights_follow.h"
 #include "trainers/trainer.h"
 
 namespace zoo {
@@ -32,6 +33,18 @@ Json stored_config(const StateDict& weights) {
   Json config = Json::parse(found->second, nullptr, false);
   if (!config.is_object()) throw Error(weights.source + ": its zoo.config is not a JSON document");
   return config;
+}
+
+/// A model for inference around the tensors of `state`; none, and `config` as it was, where they are not all that it
+/// needs.
+std::unique_ptr<Task> make_around(const Recipe& recipe, Json& config, const StateDict& state) {
+  if (config.at("trainer").at("partial_weights").get<bool>()) return nullptr;
+  const WeightsFollowScope scope;
+  Json made = config;
+  std::unique_ptr<Task> task = recipe.make(made, Purpose::inference, &state);
+  if (scope.incomplete()) return nullptr;
+  config = std::move(made);
+  return task;
 }
 
 }  // namespace
@@ -69,7 +82,8 @@ torch::Device prepare_torch(const Json& config) {
 }
 
 std::unique_ptr<Task> untrained_model(const Recipe& recipe, Json& config) {
-  if (config.at("model").at("num_classes") == 0) use_embedded_data(recipe, config);
+  const Json& model = config.at("model");
+  if (model.contains("num_classes") && model.at("num_classes") == 0) use_embedded_data(recipe, config);
   check_data_specs(config);
   std::unique_ptr<Task> task = recipe.make(config, Purpose::inference, nullptr);
   task->module().eval();
@@ -95,7 +109,8 @@ LoadedModel load_model(const std::string& weights, const std::string& model, Pur
     check_data_specs(loaded.config);
   }
   loaded.device = prepare_torch(loaded.config);
-  loaded.task = recipe.make(loaded.config, purpose, &state);
+  if (purpose == Purpose::inference) loaded.task = make_around(recipe, loaded.config, state);
+  if (loaded.task == nullptr) loaded.task = recipe.make(loaded.config, purpose, &state);
   loaded.task->module().eval();
   loaded.task->module().to(loaded.device);
   return loaded;

@@ -43,21 +43,19 @@ class BottleneckImpl : public torch::nn::Module {
                                                             BatchNorm2d(out, options.frozen_norm)));
   }
 
+  /// May write the result into x.
   torch::Tensor forward(const torch::Tensor& x) {
-    torch::Tensor y = bn1_->after(*conv1_, x).relu_();
-    y = bn2_->after(*conv2_, y).relu_();
+    torch::Tensor y = bn1_->relu_after(*conv1_, x);
+    y = bn2_->relu_after(*conv2_, y);
+    if (downsample_.is_empty()) return bn3_->add_relu_after(*conv3_, y, x);
     y = bn3_->after(*conv3_, y);
-    return (y + shortcut(x)).relu_();
+    return downsample_->at<BatchNorm2dImpl>(1).add_relu_after(downsample_->at<torch::nn::Conv2dImpl>(0), x,
+                                                              y);
   }
 
   BatchNorm2d& last_norm() { return bn3_; }
 
  private:
-  torch::Tensor shortcut(const torch::Tensor& x) {
-    if (downsample_.is_empty()) return x;
-    return downsample_->at<BatchNorm2dImpl>(1).after(downsample_->at<torch::nn::Conv2dImpl>(0), x);
-  }
-
   torch::nn::Conv2d conv1_{nullptr}, conv2_{nullptr}, conv3_{nullptr};
   BatchNorm2d bn1_{nullptr}, bn2_{nullptr}, bn3_{nullptr};
   torch::nn::Sequential downsample_{nullptr};
@@ -95,6 +93,7 @@ class ResNetStageImpl : public torch::nn::Module {
     }
   }
 
+  /// Leaves x as it is: the first block has a shortcut of its own.
   torch::Tensor forward(torch::Tensor x) {
     for (Bottleneck& block : blocks_) x = block(x);
     return x;
@@ -130,8 +129,8 @@ ResNetImpl::ResNetImpl(const ResNetOptions& options) {
 }
 
 std::vector<torch::Tensor> ResNetImpl::stages(const torch::Tensor& pixels) {
-  torch::Tensor x = bn1_->after(*conv1_, pixels).relu_();  // [B,64,H/2,W/2]
-  x = torch::max_pool2d(x, 3, 2, 1);                       // [B,64,H/4,W/4]
+  torch::Tensor x = bn1_->relu_after(*conv1_, pixels);  // [B,64,H/2,W/2]
+  x = torch::max_pool2d(x, 3, 2, 1);                    // [B,64,H/4,W/4]
   std::vector<torch::Tensor> outputs;
   for (const auto& stage : stages_) {
     x = stage->forward(x);

@@ -181,6 +181,14 @@ int64_t rows(const StateDict& state, const std::string& name, int64_t fallback) 
   return tensor == nullptr || tensor->dim() == 0 ? fallback : tensor->size(0);
 }
 
+/// Tensors of the same names and shapes without elements: joining them costs nothing.
+StateDict shapes_of(const StateDict& state) {
+  StateDict shapes;
+  shapes.source = state.source;
+  for (const auto& [name, tensor] : state.tensors) shapes.tensors.emplace_back(name, tensor.to(torch::kMeta));
+  return shapes;
+}
+
 /// The tensors below a prefix, without it.
 StateDict select(const StateDict& state, const std::string& prefix) {
   StateDict selected;
@@ -267,7 +275,7 @@ DetrOptions detr_options_of(const StateDict& state, DetrOptions options) {
     throw Error(state.source + ": the names of its tensors are not DETR's, expected one of the layouts " +
                 join(detr_layouts(), ", "));
   }
-  const StateDict ours = detr_from_layout(state);
+  const StateDict ours = detr_from_layout(shapes_of(state));
   options.backbone = backbone_of(ours);
   options.num_classes = rows(ours, "class_embed.weight", options.num_classes + 1) - 1;
   options.num_queries = rows(ours, "query_embed.weight", options.num_queries);

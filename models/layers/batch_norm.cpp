@@ -1,6 +1,10 @@
 #include "models/layers/batch_norm.h"
 
+#include <ATen/autocast_mode.h>
+#include <ATen/record_function.h>
 #include <torch/torch.h>
+
+#include "models/layers/tracing.h"
 
 namespace zoo {
 
@@ -8,7 +12,34 @@ namespace {
 
 constexpr double kEps = 1e-5;
 
+using Scalars = c10::List<std::optional<c10::Scalar>>;
+
+template <class Signature>
+c10::TypedOperatorHandle<Signature> find_operator(const char* name, const char* overload) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).typed<Signature>();
+}
+
+bool channels_last(const torch::Tensor& x) {
+  return x.suggest_memory_format() == torch::MemoryFormat::ChannelsLast;
+}
+
+/// Whether oneDNN's convolutions with an activation, which have no gradient, do conv(x) well.
+bool onednn_takes(const torch::nn::Conv2dImpl& conv, const torch::Tensor& x) {
+  return x.is_cpu() && x.scalar_type() == torch::kFloat && !torch::GradMode::is_enabled() &&
+         !at::autocast::is_autocast_enabled(at::kCPU) && at::hasMKLDNN() &&
+         at::globalContext().userEnabledMkldnn() && (channels_last(x) || channels_last(conv.weight));
+}
+
+torch::ExpandingArray<2> padding_of(const torch::nn::Conv2dImpl& conv) {
+  return std::get<torch::ExpandingArray<2>>(conv.options.padding());
+}
+
 }  // namespace
+
+/// A convolution that includes the norm.
+struct BatchNorm2dImpl::Folded {
+  torch::Tensor weight, bias;
+};
 
 BatchNorm2dImpl::BatchNorm2dImpl(int64_t channels, bool frozen) : frozen(frozen) {
   weight = torch::ones(channels);
@@ -26,18 +57,70 @@ BatchNorm2dImpl::BatchNorm2dImpl(int64_t channels, bool frozen) : frozen(frozen)
 
 torch::Tensor BatchNorm2dImpl::forward(const torch::Tensor& x) {
   constexpr double kMomentum = 0.1;
-  return torch::batch_norm(x, weight, bias, running_mean, running_var, is_training() && !frozen, kMomentum,
-                           kEps,
+  const bool learns = is_training() && !frozen;
+  if (learns && num_batches_tracked.defined()) num_batches_tracked.add_(1);
+  return torch::batch_norm(x, weight, bias, running_mean, running_var, learns, kMomentum, kEps,
                            /*cudnn_enabled=*/true);
 }
 
-torch::Tensor BatchNorm2dImpl::after(torch::nn::Conv2dImpl& conv, const torch::Tensor& x) {
-  if (!frozen || !is_training() || conv.bias.defined()) return forward(conv.forward(x));
+bool BatchNorm2dImpl::folds_into(const torch::nn::Conv2dImpl& conv, const torch::Tensor& x) const {
+  const bool learns = is_training() && !frozen;
+  if (learns || conv.bias.defined() || is_tracing()) return false;
+  if (is_training()) return true;
+  if (at::hasThreadLocalCallbacks()) return false;  // a summary wants to see the layers
+  const auto& stride = *conv.options.stride();
+  const int64_t cells = x.size(0) * (x.size(2) / stride[0]) * (x.size(3) / stride[1]);
+  return conv.weight.numel() <= cells * conv.weight.size(0);
+}
+
+BatchNorm2dImpl::Folded BatchNorm2dImpl::folded(const torch::nn::Conv2dImpl& conv) const {
   const torch::Tensor scale = weight * (running_var + kEps).rsqrt();  // [C]
-  const torch::Tensor shift = bias - running_mean * scale;
-  const auto padding = std::get<torch::ExpandingArray<2>>(conv.options.padding());
-  return torch::conv2d(x, conv.weight * scale.view({-1, 1, 1, 1}), shift, conv.options.stride(), padding,
+  return {conv.weight * scale.view({-1, 1, 1, 1}), bias - running_mean * scale};
+}
+
+torch::Tensor BatchNorm2dImpl::after(torch::nn::Conv2dImpl& conv, const torch::Tensor& x) {
+  if (!folds_into(conv, x)) return forward(conv.forward(x));
+  const Folded both = folded(conv);
+  return torch::conv2d(x, both.weight, both.bias, conv.options.stride(), padding_of(conv),
                        conv.options.dilation(), conv.options.groups());
+}
+
+torch::Tensor BatchNorm2dImpl::relu_after(torch::nn::Conv2dImpl& conv, const torch::Tensor& x) {
+  if (!onednn_takes(conv, x) || !folds_into(conv, x)) return after(conv, x).relu_();
+  using Signature = torch::Tensor(
+      const torch::Tensor&, const torch::Tensor&, const std::optional<torch::Tensor>&, at::IntArrayRef,
+      at::IntArrayRef, at::IntArrayRef, int64_t, std::string_view, Scalars, std::optional<std::string_view>);
+  static const auto convolution = find_operator<Signature>("mkldnn::_convolution_pointwise", "");
+  const Folded both = folded(conv);
+  return convolution.call(x, both.weight, both.bias, padding_of(conv), *conv.options.stride(),
+                          *conv.options.dilation(), conv.options.groups(), "relu", Scalars(), std::nullopt);
+}
+
+torch::Tensor BatchNorm2dImpl::add_relu_after(torch::nn::Conv2dImpl& conv, const torch::Tensor& x,
+                                              torch::Tensor addend) {
+  if (!onednn_takes(conv, x) || !channels_last(addend) || !folds_into(conv, x)) {
+    return (after(conv, x) + addend).relu_();
+  }
+  using Signature = torch::Tensor&(torch::Tensor&, const torch::Tensor&, const torch::Tensor&,
+                                   const std::optional<torch::Tensor>&, at::IntArrayRef, at::IntArrayRef,
+                                   at::IntArrayRef, int64_t, std::string_view, std::optional<c10::Scalar>,
+                                   std::optional<std::string_view>, Scalars, std::optional<std::string_view>);
+  static const auto convolution = find_operator<Signature>("mkldnn::_convolution_pointwise_", "binary");
+  const Folded both = folded(conv);
+  convolution.call(addend, x, both.weight, both.bias, padding_of(conv), *conv.options.stride(),
+                   *conv.options.dilation(), conv.options.groups(), "add", 1.0, "relu", Scalars(),
+                   std::nullopt);
+  return addend;
+}
+
+void BatchNorm2dImpl::count_batches() {
+  num_batches_tracked = register_buffer("num_batches_tracked", torch::zeros({}, torch::kLong));
+}
+
+BatchNorm2d counted_batch_norm(int64_t channels) {
+  BatchNorm2d norm(channels);
+  norm->count_batches();
+  return norm;
 }
 
 }  // namespace zoo

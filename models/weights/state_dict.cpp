@@ -16,6 +16,7 @@
 #include "core/options.h"
 #include "core/text.h"
 #include "models/weights/weight_files.h"
+#include "models/weights/weights_follow.h"
 
 namespace zoo {
 
@@ -259,6 +260,8 @@ FitReport assign(torch::nn::Module& module, const StateDict& state, const std::v
       if (!counts_batches(name)) report.missing.push_back(described(name, target));
     } else if (found->second->sizes() != target.sizes()) {
       report.misshapen.push_back(described(name, *found->second) + ", expected " + shape_of(target));
+    } else if (WeightsFollowScope::active()) {
+      target.set_data(found->second->to(target.device(), target.scalar_type()).contiguous());
     } else {
       copy_elements(target, *found->second);
     }

@@ -63,7 +63,8 @@ struct FitReport {
 
 /// Copies tensors into the module's parameters and buffers of the same names (dtypes converted to the
 /// module's); `num_batches_tracked` may be absent or extra, and names that begin with one of `ignored` may be
-/// extra. Copies what fits in any case; the report says what did not.
+/// extra. Copies what fits in any case; the report says what did not. In a WeightsFollowScope the tensors
+/// themselves take the place of the module's.
 FitReport assign(torch::nn::Module& module, const StateDict& state,
                  const std::vector<std::string>& ignored = {});
 

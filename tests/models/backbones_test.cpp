@@ -1,9 +1,13 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <map>
+#include <memory>
+
 #include "models/backbones/resnet.h"
 #include "models/backbones/tiny.h"
 #include "models/backbones/vgg.h"
+#include "models/export/traced_graph.h"
 #include "models/layers/batch_norm.h"
 
 namespace zoo {
@@ -23,16 +27,26 @@ std::vector<std::vector<int64_t>> shapes(const std::vector<torch::Tensor>& tenso
 
 using Shapes = std::vector<std::vector<int64_t>>;
 
+/// Values that the running statistics of a trained norm could have.
+void spread(BatchNorm2dImpl& norm) {
+  const torch::NoGradGuard no_grad;
+  norm.weight.uniform_(0.5, 2);
+  norm.bias.normal_();
+  norm.running_mean.normal_();
+  norm.running_var.uniform_(0.2, 3);
+}
+
+double distance(const torch::Tensor& a, const torch::Tensor& b) {
+  return (a - b).abs().max().item<double>();
+}
+
 // In training a frozen norm is multiplied into the weight; the plain way is convolution, then norm.
 TEST(Backbones, AFrozenNormInTheWeightGivesTheSameNumbersAndGradients) {
   torch::manual_seed(4);
   torch::nn::Conv2d conv(
       torch::nn::Conv2dOptions(4, 6, 3).stride(2).padding(2).dilation(2).groups(2).bias(false));
   BatchNorm2d norm(6, /*frozen=*/true);
-  norm->weight.uniform_(0.5, 2);
-  norm->bias.normal_();
-  norm->running_mean.normal_();
-  norm->running_var.uniform_(0.2, 3);
+  spread(*norm);
   norm->train();
   const torch::Tensor x = torch::randn({2, 4, 9, 11}), gradient = torch::randn({2, 6, 5, 6});
   const auto weight_gradient = [&](const torch::Tensor& y) {
@@ -41,10 +55,70 @@ TEST(Backbones, AFrozenNormInTheWeightGivesTheSameNumbersAndGradients) {
     return conv->weight.grad().clone();
   };
   const torch::Tensor plain = norm->forward(conv(x)), folded = norm->after(*conv, x);
-  EXPECT_LE((plain - folded).abs().max().item<double>(), 1e-5);
+  EXPECT_LE(distance(plain, folded), 1e-5);
   const torch::Tensor expected = weight_gradient(plain);
-  EXPECT_LE((weight_gradient(folded) - expected).abs().max().item<double>(), 1e-4);
+  EXPECT_LE(distance(weight_gradient(folded), expected), 1e-4);
   EXPECT_GT(expected.abs().max().item<double>(), 0.1);
+}
+
+TEST(Backbones, NormsInEvalModeGiveTheSameNumbersInTheWeightAndWithActivations) {
+  torch::manual_seed(5);
+  torch::nn::Conv2d conv(torch::nn::Conv2dOptions(4, 6, 3).padding(1).bias(false));
+  for (const bool frozen : {false, true}) {
+    BatchNorm2d norm(6, frozen);
+    spread(*norm);
+    norm->eval();
+    for (const int64_t side : {2, 20}) {  // a map smaller and one larger than the weight
+      for (const auto format : {torch::MemoryFormat::Contiguous, torch::MemoryFormat::ChannelsLast}) {
+        for (const bool gradients : {false, true}) {
+          const torch::AutoGradMode mode(gradients);
+          const torch::Tensor x = torch::randn({2, 4, side, side}).contiguous(format);
+          const torch::Tensor addend = torch::randn({2, 6, side, side}).contiguous(format);
+          const torch::Tensor plain = norm->forward(conv(x)), sum = (plain + addend).relu();
+          EXPECT_LE(distance(norm->after(*conv, x), plain), 1e-5);
+          EXPECT_LE(distance(norm->relu_after(*conv, x), plain.relu()), 1e-5);
+          EXPECT_LE(distance(norm->add_relu_after(*conv, x, addend.clone()), sum), 1e-5);
+          EXPECT_EQ(norm->relu_after(*conv, x).requires_grad(), gradients);
+        }
+      }
+    }
+  }
+}
+
+TEST(Backbones, ATraceKeepsNormsAndActivationsApart) {
+  const torch::NoGradGuard no_grad;
+  ResNetOptions options;
+  options.blocks = {2, 1, 1, 1};
+  const auto net = std::make_shared<ResNetImpl>(options);
+  net->eval();
+  const TraceSpec spec{net, [&](const std::vector<torch::Tensor>& x) { return net->stages(x[0]); }};
+  const torch::Tensor pixels = torch::rand({1, 3, 64, 64}).contiguous(torch::MemoryFormat::ChannelsLast);
+  const auto graph = trace_graph(spec, {pixels});
+  std::map<std::string, int> counts;
+  for (const torch::jit::Node* node : graph->nodes()) ++counts[node->kind().toQualString()];
+  EXPECT_EQ(counts["aten::batch_norm"], 20);  // stem, three in each of five blocks, four shortcuts
+  EXPECT_EQ(counts["aten::relu"], 16);
+  EXPECT_EQ(counts["aten::add"], 5);
+  EXPECT_EQ(counts["mkldnn::_convolution_pointwise"] + counts["mkldnn::_convolution_pointwise_"], 0);
+}
+
+TEST(Backbones, StagesAreTheSameWithAndWithoutGradients) {
+  torch::manual_seed(6);
+  ResNetOptions options;
+  options.blocks = {2, 2, 1, 1};
+  options.frozen_norm = true;
+  ResNet net(options);
+  for (const auto& module : net->modules()) {
+    if (auto* norm = module->as<BatchNorm2dImpl>()) spread(*norm);
+  }
+  net->eval();
+  const torch::Tensor pixels = torch::randn({1, 3, 160, 192}).contiguous(torch::MemoryFormat::ChannelsLast);
+  const auto expected = net->stages(pixels);
+  const torch::NoGradGuard no_grad;
+  const auto stages = net->stages(pixels);
+  for (size_t i = 0; i < stages.size(); ++i) {
+    EXPECT_LE(distance(stages[i], expected[i]), 1e-5 * expected[i].abs().max().item<double>()) << i;
+  }
 }
 
 TEST(Backbones, ParameterCountsAreTorchvisions) {

@@ -2,14 +2,17 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
 #include "core/text.h"
+#include "models/detr/detr.h"
 #include "models/weights/layout.h"
 #include "models/weights/state_dict.h"
+#include "models/weights/weights_follow.h"
 #include "tests/support.h"
 
 namespace zoo {
@@ -271,6 +274,69 @@ TEST(Weights, AssignCopiesWhatFitsAndNamesTheRest) {
   EXPECT_EQ(after.find("0.weight")->scalar_type(), torch::kFloat);
   EXPECT_EQ((*after.find("1.running_mean"))[0].item<float>(), 4);
   EXPECT_TRUE(after.find("0.weight")->requires_grad());
+}
+
+TEST(WeightsFollow, AssignGivesTheTensorsThemselves) {
+  StateDict state;
+  state.tensors = {{"0.weight", torch::arange(6, torch::kFloat).reshape({2, 3})},
+                   {"0.bias", torch::full({2}, 5, torch::kDouble)},
+                   {"1.running_mean", torch::full({2}, 4.0F)},
+                   {"1.weight", torch::ones({2, 2}).select(1, 0)}};
+  torch::nn::Sequential module;
+  {
+    const WeightsFollowScope scope;
+    EXPECT_TRUE(WeightsFollowScope::active());
+    module = torch::nn::Sequential(torch::nn::Linear(3, 2), torch::nn::BatchNorm1d(2));
+    EXPECT_TRUE(scope.incomplete());
+    EXPECT_THAT(assign(*module, state).missing, ElementsAre("1.bias [2]", "1.running_var [2]"));
+    EXPECT_FALSE(scope.incomplete());  // what is missing has values: ones and zeros
+  }
+  EXPECT_FALSE(WeightsFollowScope::active());
+  const StateDict after = module_state(*module);
+  for (const char* name : {"0.weight", "1.running_mean"}) {
+    EXPECT_EQ(after.find(name)->data_ptr(), state.find(name)->data_ptr()) << name;
+  }
+  EXPECT_TRUE(after.find("0.weight")->requires_grad());
+  EXPECT_TRUE(module->at<torch::nn::LinearImpl>(0).weight.is_same(*after.find("0.weight")));
+  EXPECT_EQ(after.find("0.bias")->scalar_type(), torch::kFloat);
+  EXPECT_EQ((*after.find("0.bias"))[1].item<float>(), 5);
+  EXPECT_TRUE(after.find("1.weight")->is_contiguous());
+  EXPECT_EQ((*after.find("1.bias"))[0].item<float>(), 0);
+  EXPECT_EQ((*after.find("1.running_var"))[1].item<float>(), 1);
+}
+
+// Whatever the recipe: each drawn tensor must come from the file, and one that does not is noticed.
+TEST(WeightsFollow, OneMissingTensorIsNoticed) {
+  DetrOptions options = detr_tiny();
+  options.num_classes = 3;
+  options.position = "learned";
+  const Detr original(options);
+  const StateDict all = module_state(*original);
+  for (const char* left_out : {"", "class_embed.weight", "backbone.1.row_embed.weight",
+                               "transformer.decoder.layers.0.self_attn.in_proj_weight"}) {
+    StateDict state = all;
+    const auto gone = std::remove_if(state.tensors.begin(), state.tensors.end(),
+                                     [&](const auto& named) { return named.first == left_out; });
+    state.tensors.erase(gone, state.tensors.end());
+    const WeightsFollowScope scope;
+    Detr detr(options);
+    assign(*detr, state);
+    EXPECT_EQ(scope.incomplete(), *left_out != 0) << left_out;
+    for (const auto& [name, tensor] : module_state(*detr).tensors) {
+      EXPECT_EQ(tensor.data_ptr() == all.find(name)->data_ptr(), name != left_out) << name;
+    }
+  }
+}
+
+TEST(WeightsFollow, DrawingGoesOnAfterwards) {
+  torch::manual_seed(3);
+  const torch::Tensor expected = torch::nn::Linear(5, 4)->weight;
+  torch::manual_seed(3);
+  {
+    const WeightsFollowScope scope;
+    const torch::nn::Linear undrawn(7, 9);
+  }
+  EXPECT_TRUE(torch::nn::Linear(5, 4)->weight.equal(expected));
 }
 
 TEST(Weights, RequireFitThrowsOrWarns) {
