@@ -1,5 +1,6 @@
 #include "core/formats/pickle.h"
 
+#include <charconv>
 #include <unordered_map>
 
 #include "core/text.h"
@@ -14,7 +15,7 @@ constexpr size_t kMaxValues = size_t{1} << 23;  // a checkpoint of 30,000 tensor
 constexpr size_t kMaxDepth = 10'000;            // Python's own pickler ends at 1,000
 constexpr PickleId kNone = 0, kFalse = 1, kTrue = 2;
 
-/// The opcodes of protocols 2 to 5 (Python's pickletools.py) that binary pickles of data use.
+/// The opcodes of Python's pickletools.py that pickles of data use.
 // clang-format off
 enum Opcode : uint8_t {
   kMark = '(', kStop = '.', kPop = '0', kPopMark = '1', kProto = 0x80, kFrame = 0x95,
@@ -28,8 +29,14 @@ enum Opcode : uint8_t {
   kEmptySet = 0x8f, kAddItems = 0x90, kFrozenSet = 0x91,
   kGlobal = 'c', kStackGlobal = 0x93, kReduce = 'R', kBuild = 'b', kNewObj = 0x81, kNewObjEx = 0x92, kBinPersId = 'Q',
   kBinPut = 'q', kLongBinPut = 'r', kBinGet = 'h', kLongBinGet = 'j', kMemoize = 0x94,
+  kInt = 'I', kLong = 'L', kString = 'S', kPut = 'p', kGet = 'g',  // lines of text, protocol 0
 };
 // clang-format on
+
+bool hex_byte(std::string_view digits, uint8_t& byte) {
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), byte, 16);
+  return digits.size() == 2 && error == std::errc() && end == digits.data() + 2;
+}
 
 }  // namespace
 
@@ -55,12 +62,17 @@ class PickleMachine {
   bool run_append(uint8_t opcode);
   bool run_object(uint8_t opcode);
   bool run_memo(uint8_t opcode);
+  bool run_line(uint8_t opcode);
 
   PickleValue& make(Kind kind);
   void push(PickleId id) { stack_.push_back(id); }
   void push_integer(int64_t value) { make(Kind::integer).integer = value; }
   void push_long(uint64_t length);
   void push_text(Kind kind, uint64_t length) { make(kind).text = reader_.take(length, "a text"); }
+  void push_quoted(std::string_view line);
+  void push_remembered(uint32_t index);
+  int64_t line_number(std::string_view line) const;
+  uint32_t line_memo();
   void push_object(PickleId made_from, PickleId arguments);
   void push_tuple(size_t count);
   PickleId pop();
@@ -84,7 +96,7 @@ class PickleMachine {
 };
 
 PickleValue& PickleMachine::make(Kind kind) {
-  if (pickle_.values_.size() >= kMaxValues) fail("more than 2^23 values, expected a state dict");
+  if (pickle_.values_.size() >= kMaxValues) fail("more than 2^23 values, expected plain data");
   push(static_cast<PickleId>(pickle_.values_.size()));
   pickle_.values_.emplace_back();
   pickle_.values_.back().kind = kind;
@@ -309,9 +321,12 @@ bool PickleMachine::run_object(uint8_t opcode) {
       push_object(pop(), arguments);
       return true;
     }
-    case kBuild:
-      pop(), top();
-      return true;  // the state of an opaque object, or `_metadata` of an OrderedDict
+    case kBuild: {  // the state of an opaque object, or `_metadata` of an OrderedDict
+      const PickleId state = pop();
+      PickleValue& target = pickle_.values_[top()];
+      if (target.kind == Kind::object) target.state = state;
+      return true;
+    }
     case kBinPersId: {
       const PickleId id = pop();
       make(Kind::persistent).a = id;
@@ -356,15 +371,88 @@ bool PickleMachine::run_memo(uint8_t opcode) {
       memo_[static_cast<uint32_t>(memo_.size())] = top();
       return true;
     case kBinGet:
-    case kLongBinGet: {
-      const uint32_t index = opcode == kBinGet ? operand<uint8_t>() : operand<uint32_t>();
-      const auto found = memo_.find(index);
-      if (found == memo_.end()) {
-        fail("memo " + std::to_string(index) + " was never set: the pickle is damaged");
+      push_remembered(operand<uint8_t>());
+      return true;
+    case kLongBinGet:
+      push_remembered(operand<uint32_t>());
+      return true;
+    default:
+      return false;
+  }
+}
+
+void PickleMachine::push_remembered(uint32_t index) {
+  const auto found = memo_.find(index);
+  if (found == memo_.end()) fail("memo " + std::to_string(index) + " was never set: the pickle is damaged");
+  push(found->second);
+}
+
+int64_t PickleMachine::line_number(std::string_view line) const {
+  int64_t value = 0;
+  if (!parse_int(line, value)) fail("'" + shown_name(line) + "' is no number of 64 bits");
+  return value;
+}
+
+uint32_t PickleMachine::line_memo() {
+  const std::string_view line = reader_.line("a memo's number");
+  const int64_t index = line_number(line);
+  if (index < 0 || index > UINT32_MAX) fail("'" + shown_name(line) + "' is no number of a memo");
+  return static_cast<uint32_t>(index);
+}
+
+/// A byte string as Python 2 shows it: quoted, with escapes.
+void PickleMachine::push_quoted(std::string_view line) {
+  if (line.size() < 2 || line.front() != line.back() || (line.front() != '\'' && line.front() != '"')) {
+    fail("a text stands in no quotes: the pickle is damaged");
+  }
+  std::string& text = pickle_.unescaped_.emplace_back();
+  const std::string_view inner = line.substr(1, line.size() - 2);
+  static constexpr std::string_view kSigns = "\\'\"nrt", kMeant = "\\'\"\n\r\t";
+  for (size_t i = 0; i < inner.size(); ++i) {
+    if (inner[i] != '\\') {
+      text += inner[i];
+      continue;
+    }
+    const char sign = ++i < inner.size() ? inner[i] : '\0';
+    const size_t meant = kSigns.find(sign);
+    if (meant != std::string_view::npos) {
+      text += kMeant[meant];
+    } else if (uint8_t byte = 0; sign == 'x' && hex_byte(inner.substr(i + 1, 2), byte)) {
+      text += static_cast<char>(byte);
+      i += 2;
+    } else {
+      fail("a text holds an unknown escape: the pickle is damaged");
+    }
+  }
+  make(Kind::text).text = text;
+}
+
+bool PickleMachine::run_line(uint8_t opcode) {
+  switch (opcode) {
+    case kInt: {
+      const std::string_view line = reader_.line("an integer");
+      if (line == "00" || line == "01") {
+        push(line == "01" ? kTrue : kFalse);
+      } else {
+        push_integer(line_number(line));
       }
-      push(found->second);
       return true;
     }
+    case kLong: {
+      std::string_view line = reader_.line("an integer");
+      if (!line.empty() && line.back() == 'L') line.remove_suffix(1);
+      push_integer(line_number(line));
+      return true;
+    }
+    case kString:
+      push_quoted(reader_.line("a text"));
+      return true;
+    case kPut:
+      memo_[line_memo()] = top();
+      return true;
+    case kGet:
+      push_remembered(line_memo());
+      return true;
     default:
       return false;
   }
@@ -377,15 +465,15 @@ Pickle PickleMachine::run() {
     if (opcode == kStop) break;
     if (opcode == kProto) {
       if (const int protocol = operand<uint8_t>(); protocol > 5) {
-        fail(format("pickle protocol %d, expected 2 to 5", protocol));
+        fail(format("pickle protocol %d, expected 0 to 5", protocol));
       }
     } else if (opcode == kFrame) {
       if (operand<uint64_t>() > reader_.remaining()) {
         fail("a frame ends behind the end: the file is truncated");
       }
     } else if (!run_memo(opcode) && !run_text(opcode) && !run_number(opcode) && !run_container(opcode) &&
-               !run_append(opcode) && !run_object(opcode)) {
-      fail(format("opcode 0x%02x is not known, expected those of a state dict", opcode));
+               !run_append(opcode) && !run_object(opcode) && !run_line(opcode)) {
+      fail(format("opcode 0x%02x is not known, expected those of plain data", opcode));
     }
   }
   if (!marks_.empty()) fail("a mark is left on the stack: the pickle is damaged");

@@ -1,4 +1,5 @@
 #pragma once
+#include <deque>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,7 +11,8 @@ namespace zoo {
 /// Index of a value of a pickle.
 using PickleId = uint32_t;
 
-/// One value of a pickle, as data. Texts point into the bytes that were read, which must outlive it.
+/// One value of a pickle, as data. Texts point into the bytes that were read, which must outlive it (those that
+/// protocol 0 writes with escapes into the Pickle).
 struct PickleValue {
   // clang-format off
   enum class Kind : uint8_t {
@@ -23,6 +25,7 @@ struct PickleValue {
 
   Kind kind = Kind::none;
   PickleId a = 0, b = 0;
+  PickleId state = 0;           ///< object: what BUILD gave it last; 0: nothing
   int64_t integer = 0;          ///< boolean, integer
   double real = 0;              ///< real
   std::string_view text;        ///< text, bytes; big_integer: little-endian two's complement
@@ -44,13 +47,14 @@ class Pickle {
  private:
   friend class PickleMachine;
   std::vector<PickleValue> values_;
+  std::deque<std::string> unescaped_;
   PickleId root_ = 0;
 };
 
-/// Reads the pickle at the reader's position (protocols 2 to 5, binary opcodes) and stops behind it. Nothing
-/// is imported, called or made: GLOBAL gives a name, REDUCE, NEWOBJ and BUILD give an opaque object. Memory
-/// is bounded by the length of the pickle. Throws Error for unknown opcodes, lengths behind the end, missing
-/// operands or memo entries, and more than 2^23 values.
+/// Reads the pickle at the reader's position (protocols 2 to 5, and of 0 and 1 what Python 2 writes for numbers,
+/// byte strings and containers) and stops behind it. Nothing is imported, called or made: GLOBAL gives a name,
+/// REDUCE, NEWOBJ and BUILD give an opaque object. Memory is bounded by the length of the pickle. Throws Error
+/// for unknown opcodes, lengths behind the end, missing operands or memo entries, and more than 2^23 values.
 Pickle read_pickle(ByteReader& reader);
 
 }  // namespace zoo

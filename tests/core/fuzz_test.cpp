@@ -9,6 +9,8 @@
 
 #include "core/error.h"
 #include "core/formats/npy.h"
+#include "core/formats/pair_bin.h"
+#include "core/formats/record_io.h"
 #include "core/formats/tensor_file.h"
 #include "core/random.h"
 #include "tests/core/sample_files.h"
@@ -212,6 +214,73 @@ void try_file(const std::string& bytes, Tally& tally) {
     tally.last = message;
     ++tally.refused;
   }
+}
+
+/// A verification set by protocol 0, one of numpy arrays, and a file of records that holds every kind of part.
+const std::string kPairBinSeeds[] = {
+    "((lp0\nS'\\xff\\xd8A'\np1\naS'B\\n'\np2\nag1\nag2\na(lp3\nI01\naI00\natp4\n.",
+    whole(tuple({"](" + reduce(global("_codecs", "encode"), {unicode("\xC3\xBFz"), unicode("latin1")}) + "q\x01" +
+                     reduce(global("numpy.core.multiarray", "_reconstruct"), {"N", "N", "N"}) +
+                     tuple({integer(1), integers({2}), reduce(global("numpy", "dtype"), {unicode("u1"), "N", "N"}), "\x89",
+                            "h\x01"}) +
+                     "b" + "e",
+                 "](\x88" "e"}))};
+const std::string kPart = "\x0a\x23\xd7\xce";
+const std::string kRecordSeed = kPart + raw(uint32_t{28}) + image_record({3}, 1, "JPEG") +  //
+                                kPart + raw(uint32_t{1} << 29 | 36) + image_record({1, 2}, 1, "head") +
+                                kPart + raw(uint32_t{2} << 29) + kPart + raw(uint32_t{3} << 29 | 4) + "tail";
+
+/// Touches every byte of a text, so that a sanitizer sees those that lie outside.
+int64_t byte_sum(std::string_view text) {
+  int64_t sum = 0;
+  for (const char c : text) sum += c;
+  return sum;
+}
+
+int64_t read_records(const std::vector<uint8_t>& bytes) {
+  const RecordFile file(bytes.data(), bytes.size(), "FILE");
+  int64_t sum = 0;
+  for (const RecordPlace& place : file.scan()) {
+    std::string joined;
+    const std::string_view payload = file.read(place, joined);
+    sum += byte_sum(payload) + byte_sum(parse_image_record(file, place, payload).image);
+  }
+  return sum;
+}
+
+int64_t read_pairs(const std::vector<uint8_t>& bytes) {
+  int64_t sum = 0;
+  for (const std::string_view image : read_pair_bin(bytes.data(), bytes.size(), "FILE").images) sum += byte_sum(image);
+  return sum;
+}
+
+TEST(Fuzz, FacesEndInErrorsOrWholeRecords) {
+  const std::string all[] = {kPairBinSeeds[0], kPairBinSeeds[1], kRecordSeed};
+  int64_t accepted = 0, sum = 0;
+  const auto read = [&](size_t seed, const std::string& text) {
+    const std::vector<uint8_t> bytes(text.begin(), text.end());
+    try {
+      sum += seed == 2 ? read_records(bytes) : read_pairs(bytes);
+      ++accepted;
+    } catch (const Error& error) {
+      EXPECT_THAT(std::string(error.what()), testing::StartsWith("FILE: "));
+    }
+  };
+  for (size_t i = 0; i < 3; ++i) read(i, all[i]);
+  ASSERT_EQ(accepted, 3);
+  const int64_t count = case_count(), memory_before = peak_megabytes();
+  for (int64_t i = 0; i < count && !testing::Test::HasFailure(); ++i) {
+    RandomStream random({5, static_cast<uint64_t>(i)});
+    const auto seed = static_cast<size_t>(i % 3);
+    std::string text = all[seed];
+    for (int64_t k = random.integer(1, 3); k > 0; --k) text = mutate_once(text, all[random.integer(0, 2)], random);
+    SCOPED_TRACE(i);
+    read(seed, text);
+  }
+  EXPECT_LT(peak_megabytes() - memory_before, 200);
+  EXPECT_GT(accepted, count / 50);
+  EXPECT_LT(accepted, count * 9 / 10);
+  EXPECT_NE(sum, 0);
 }
 
 TEST(Fuzz, SeedsAreWhole) {

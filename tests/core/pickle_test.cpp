@@ -63,6 +63,28 @@ TEST(Pickle, TextsOfAllProtocols) {
   }
 }
 
+TEST(Pickle, LinesOfProtocol0) {
+  EXPECT_EQ(integer_of("I-17\n"), -17);
+  EXPECT_EQ(integer_of("L123L\n"), 123);
+  const Pickle bools = run("(lp0\nI01\naI00\nag0\na.");  // [True, False, …the list itself…]
+  const PickleValue& list = bools[bools.root()];
+  ASSERT_EQ(list.items.size(), 3u);
+  EXPECT_EQ(bools[list.items[0]].kind, Kind::boolean);
+  EXPECT_EQ(bools[list.items[0]].integer, 1);
+  EXPECT_EQ(bools[list.items[1]].integer, 0);
+  EXPECT_EQ(list.items[2], bools.root());
+  const Pickle text = run("S'a\\x00\\xfF\\n\\\\\\'\"'\n.");
+  EXPECT_EQ(text[text.root()].text, std::string("a\0\xff\n\\'\"", 7));
+}
+
+TEST(Pickle, StateOfAnObjectIsKept) {
+  const Pickle pickle = run(reduce(global("m", "C"), {}) + "K\x05" + "b.");
+  const PickleValue& value = pickle[pickle.root()];
+  EXPECT_EQ(pickle[value.state].integer, 5);
+  const Pickle none = run(reduce(global("m", "C"), {}) + ".");
+  EXPECT_EQ(none[none[none.root()].state].kind, Kind::none);
+}
+
 TEST(Pickle, ContainersAndMemo) {
   // [1, (2, 3), {"k": [1, …the list itself…]}]
   const Pickle pickle = run("]q\x05(K\x01K\x02K\x03\x86}" + unicode("k") + "](K\x01h\x05" + "es" + "e.");
@@ -97,7 +119,7 @@ TEST(Pickle, RefusesDamage) {
   EXPECT_THAT(run_error("K\x01"), HasSubstr("truncated"));
   EXPECT_THAT(run_error("ios\nsystem\n."), HasSubstr("byte 0: opcode 0x69 is not known"));
   EXPECT_THAT(run_error("Pfoo\n."), HasSubstr("opcode 0x50"));
-  EXPECT_THAT(run_error("\x80\x06N."), HasSubstr("pickle protocol 6, expected 2 to 5"));
+  EXPECT_THAT(run_error("\x80\x06N."), HasSubstr("pickle protocol 6, expected 0 to 5"));
   EXPECT_THAT(run_error("."), HasSubstr("operand is missing"));
   EXPECT_THAT(run_error("t."), HasSubstr("mark is missing"));
   EXPECT_THAT(run_error("(."), HasSubstr("mark is left"));
@@ -106,6 +128,14 @@ TEST(Pickle, RefusesDamage) {
   EXPECT_THAT(run_error("}(K\x01u."), HasSubstr("no value"));
   EXPECT_THAT(run_error("K\x01K\x01\x93."), HasSubstr("named by no text"));
   EXPECT_THAT(run_error("h\x07."), HasSubstr("memo 7 was never set"));
+  EXPECT_THAT(run_error("g7\n."), HasSubstr("memo 7 was never set"));
+  EXPECT_THAT(run_error("g-7\n."), HasSubstr("'-7' is no number"));
+  EXPECT_THAT(run_error("I1.5\n."), HasSubstr("'1.5' is no number"));
+  EXPECT_THAT(run_error("I9999999999999999999\n."), HasSubstr("is no number of 64 bits"));
+  EXPECT_THAT(run_error("Sabc\n."), HasSubstr("stands in no quotes"));
+  EXPECT_THAT(run_error("S'\n."), HasSubstr("stands in no quotes"));
+  EXPECT_THAT(run_error("S'a\\x4'\n."), HasSubstr("unknown escape"));
+  EXPECT_THAT(run_error("S'a\\'\n."), HasSubstr("unknown escape"));
   EXPECT_THAT(run_error("cos\nsystem"), HasSubstr("class's name has no end"));
   EXPECT_THAT(run_error("\x95" + raw(uint64_t{100}) + "N."), HasSubstr("frame"));
 }
