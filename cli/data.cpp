@@ -39,8 +39,8 @@ int list_data(const DataFlags& flags) {
   return 0;
 }
 
-int check_data(const DataFlags& flags) {
-  const CheckReport report = check_detection(parse_data_spec(flags.spec));
+int run_check(const DataFlags& flags) {
+  const CheckReport report = check_data(parse_data_spec(flags.spec));
   if (flags.json) {
     print_json(report.to_json());
   } else {
@@ -54,17 +54,18 @@ int check_data(const DataFlags& flags) {
   return 0;
 }
 
-int make_data(const DataFlags& flags) {
-  const DataSpec spec = parse_data_spec(flags.spec);
-  make_detection(spec, flags.folder);
-  print_text("wrote " + flags.folder + ", read it by coco:" + flags.folder + "\n");
+int run_make(const DataFlags& flags) {
+  const std::string spec = make_data(parse_data_spec(flags.spec), flags.folder);
+  print_text("wrote " + spec.substr(spec.find(':') + 1) + ", read it by " + spec + "\n");
   return 0;
 }
 
 int show_data(const DataFlags& flags) {
   if (flags.output.empty()) throw UsageError("data show: expected --output FILE.png");
-  const auto dataset = open_detection_dataset(parse_data_spec(flags.spec), "val");
-  write_image(flags.output, show_grid(*dataset));
+  const DataSpec spec = parse_data_spec(flags.spec);
+  const bool faces = data_kind(spec).task == "verification";
+  write_image(flags.output, faces ? show_faces(*open_face_dataset(spec, "val"))
+                                  : show_grid(*open_detection_dataset(spec, "val")));
   print_text("wrote " + flags.output + "\n");
   return 0;
 }
@@ -85,7 +86,7 @@ Command data_command(CLI::App& parent) {
   list->allow_extras();
   list->add_flag("--json", flags->json, "Print one JSON document");
   CLI::App* make = add_verb(*app, "make", "Write an embedded set as files", *flags);
-  make->add_option("DIR", flags->folder, "Folder to write")->type_name("");
+  make->add_option("DIR", flags->folder, "Folder to write; faces also as recordio:DIR")->type_name("");
   CLI::App* check = add_verb(*app, "check", "Find what would stop or spoil a run", *flags);
   check->add_flag("--json", flags->json, "Print one JSON document");
   CLI::App* show = add_verb(*app, "show", "Draw samples with their labels", *flags);
@@ -98,8 +99,8 @@ Command data_command(CLI::App& parent) {
             if (flags->spec.empty())
               throw UsageError("data: expected a SPEC, for example shapes or coco:PATH");
             if (make->parsed() && flags->folder.empty()) throw UsageError("data make: expected SPEC DIR");
-            if (make->parsed()) return make_data(*flags);
-            return check->parsed() ? check_data(*flags) : show_data(*flags);
+            if (make->parsed()) return run_make(*flags);
+            return check->parsed() ? run_check(*flags) : show_data(*flags);
           }};
 }
 

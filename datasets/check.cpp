@@ -19,8 +19,6 @@
 namespace zoo {
 namespace {
 
-const char kSkipped[] = "stops the run; left out and counted with data.skip_bad=true";
-
 /// A split being checked. An embedded set has no files: its pictures come from `dataset`.
 struct Split {
   std::string name;
@@ -30,18 +28,6 @@ struct Split {
 
 std::string record_name(const DetectionRecord& record) {
   return format("image %lld (%s)", static_cast<long long>(record.image_id), record.file_name.c_str());
-}
-
-/// The error's text as a finding: without the file that it begins with, cut at `, expected`.
-Finding finding_of(const Error& error, const std::string& file, const std::string& record,
-                   const std::string& expected) {
-  std::string what = error.what();
-  for (const std::string& head : {file + ": ", "cannot read " + file + ": "}) {
-    if (starts_with(what, head)) what = what.substr(head.size());
-  }
-  const size_t comma = what.find(", expected ");
-  if (comma == std::string::npos) return {file, record, what, expected, true, "stops the run"};
-  return {file, record, what.substr(0, comma), what.substr(comma + 11), true, "stops the run"};
 }
 
 /// What became of a picture: its finding, and the hash of its file.
@@ -297,11 +283,41 @@ std::string size_table(const std::vector<SplitCounts>& splits) {
   return count_table(columns(splits, {"box size (pixels)", "COCO"}), labels, numbers);
 }
 
+std::string face_table(const std::vector<FaceCounts>& splits) {
+  Table table({"split", "pictures", "identities", "with one picture", "pictures of one (least, median, most)",
+               "with landmarks", "pairs", "genuine"});
+  for (const FaceCounts& split : splits) {
+    table.add({split.name, with_thousands(split.pictures), with_thousands(split.identities),
+               with_thousands(split.single), format("%lld, %lld, %lld", static_cast<long long>(split.least),
+                                                    static_cast<long long>(split.median),
+                                                    static_cast<long long>(split.most)),
+               with_thousands(split.with_landmarks), with_thousands(split.pairs),
+               with_thousands(split.genuine_pairs)});
+  }
+  return table.str();
+}
+
 }  // namespace
+
+Json FaceCounts::to_json() const {
+  return {{"split", name},
+          {"images", pictures},
+          {"identities", identities},
+          {"identities_with_one_picture", single},
+          {"pictures_per_identity", {{"least", least}, {"median", median}, {"most", most}}},
+          {"images_with_landmarks", with_landmarks},
+          {"pairs", pairs},
+          {"genuine_pairs", genuine_pairs}};
+}
 
 int64_t CheckReport::fatal_count() const {
   return std::count_if(findings.begin(), findings.end(),
                        [](const Finding& finding) { return finding.fatal; });
+}
+
+void CheckReport::take(const Findings& found) {
+  findings = found.list();
+  std::stable_partition(findings.begin(), findings.end(), [](const Finding& f) { return f.fatal; });
 }
 
 Json CheckReport::to_json() const {
@@ -315,6 +331,7 @@ Json CheckReport::to_json() const {
                                     {"fatal", finding.fatal},
                                     {"effect", finding.effect}});
   }
+  for (const FaceCounts& split : faces) document["splits"].push_back(split.to_json());
   for (const SplitCounts& split : splits) {
     Json classes = Json::array(), sizes = Json::array();
     for (const ClassCount& one : split.classes) {
@@ -355,8 +372,13 @@ std::string CheckReport::str() const {
                    with_thousands(split.images).c_str(), with_thousands(split.empty_images).c_str(),
                    with_thousands(split.objects).c_str(), with_thousands(split.crowds).c_str());
   }
+  if (!faces.empty()) text += "\n" + face_table(faces);
   if (!splits.empty()) text += "\n\n" + class_table(splits) + "\n" + size_table(splits);
   return text;
+}
+
+CheckReport check_data(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress) {
+  return data_kind(spec).task == "verification" ? check_faces(spec, progress) : check_detection(spec, progress);
 }
 
 CheckReport check_detection(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress) {
@@ -382,9 +404,7 @@ CheckReport check_detection(const DataSpec& spec, const std::function<void(int64
     review_absent_classes(split, report.splits.back(), findings);
   }
   if (splits.size() == 2) review_agreement(splits[0], splits[1], findings);
-  report.findings = findings.list();
-  std::stable_partition(report.findings.begin(), report.findings.end(),
-                        [](const Finding& f) { return f.fatal; });
+  report.take(findings);
   return report;
 }
 

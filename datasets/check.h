@@ -29,10 +29,25 @@ struct SplitCounts {
   std::array<int64_t, kBoxSizes.size()> box_sizes{};
 };
 
+/// What a split of faces holds, as far as it could be read.
+struct FaceCounts {
+  std::string name;
+  int64_t pictures = 0, with_landmarks = 0;
+  int64_t identities = 0, single = 0;         ///< with pictures; with one alone
+  int64_t least = 0, median = 0, most = 0;    ///< pictures of an identity
+  int64_t pairs = 0, genuine_pairs = 0;       ///< that the set lists
+
+  Json to_json() const;
+};
+
 struct CheckReport {
-  std::string data;               ///< the SPEC
-  std::vector<Finding> findings;  ///< those that stop or spoil a run first
-  std::vector<SplitCounts> splits;
+  std::string data;                 ///< the SPEC
+  std::vector<Finding> findings;    ///< those that stop or spoil a run first
+  std::vector<SplitCounts> splits;  ///< of detection
+  std::vector<FaceCounts> faces;    ///< of faces
+
+  /// The findings in their order, those that stop or spoil a run first.
+  void take(const Findings& found);
 
   int64_t fatal_count() const;
   /// `{"command", "data", "findings": [{"file", "record", "what", "expected", "fatal", "effect"}], "splits":
@@ -42,10 +57,18 @@ struct CheckReport {
   std::string str() const;
 };
 
+/// By the task of the SPEC's kind one of the two below.
+CheckReport check_data(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress = {});
+
 /// Looks for everything that ruins runs of detection: decodes every picture of the SPEC's split (without one:
 /// of train and val, as far as they are there) and reads every annotation, going on after each fault.
 /// `progress(done, total)` is called for each picture, from one thread at a time.
 /// Throws Error where no data of that kind is there at all, UsageError for data of another task.
 CheckReport check_detection(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress = {});
+
+/// The same for faces: unreadable pictures, lines and records at fault, labels out of range, impossible landmarks,
+/// pairs of pictures that are not there; notes identities with one picture, pictures that come twice and
+/// identities of both splits. A set that is split by identity is checked as one.
+CheckReport check_faces(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress = {});
 
 }  // namespace zoo

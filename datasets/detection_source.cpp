@@ -167,31 +167,6 @@ const DetectionFormat* find_detection_format(const std::string& kind) {
   return nullptr;
 }
 
-std::string find_split(const std::string& wanted, bool by_default, const std::vector<std::string>& found) {
-  std::vector<std::string> names = {wanted, wanted + "2017"};
-  if (by_default) std::swap(names[0], names[1]);
-  if (wanted == "val") names.emplace_back("valid");
-  for (const std::string& name : names) {
-    if (std::find(found.begin(), found.end(), name) != found.end()) return name;
-  }
-  return "";
-}
-
-std::string choose_split(const DataSpec& spec, const std::string& default_split,
-                         const std::vector<std::string>& found) {
-  const std::string wanted = spec.option("split");
-  if (found == std::vector<std::string>{""}) {
-    if (wanted.empty()) return "";
-    throw Error(spec.text + ": " + spec.path +
-                " is one file without splits, expected the SPEC without split");
-  }
-  const std::string split = find_split(wanted.empty() ? default_split : wanted, wanted.empty(), found);
-  if (!split.empty()) return split;
-  throw Error(spec.text + ": no split '" + (wanted.empty() ? default_split : wanted) +
-                  "', expected one of those found: " + join(found, ", "),
-              "a split is named in the SPEC: " + spec.kind + ":PATH,split=NAME");
-}
-
 void review_source(const DetectionSource& source, Findings& findings) {
   const std::unordered_set<int64_t> categories = review_categories(source, findings);
   review_images(source, findings);

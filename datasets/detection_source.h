@@ -5,6 +5,7 @@
 
 #include "datasets/detection.h"
 #include "datasets/findings.h"
+#include "datasets/splits.h"
 
 namespace zoo {
 
@@ -28,14 +29,6 @@ struct DetectionFormat {
 };
 /// The format of a kind; null for an embedded set or another task's data.
 const DetectionFormat* find_detection_format(const std::string& kind);
-
-/// The split that a SPEC means: its own `split`, or else `default_split` ("train", "val"), under the names
-/// that people give it (train2017, val2017, valid). Throws Error that names the splits found. `found` = {""}:
-/// a SPEC without splits.
-std::string choose_split(const DataSpec& spec, const std::string& default_split,
-                         const std::vector<std::string>& found);
-/// The same without an error: empty where there is none.
-std::string find_split(const std::string& wanted, bool by_default, const std::vector<std::string>& found);
 
 /// What every kind of detection data must satisfy, whatever file it came from: ids, categories, sizes, boxes.
 void review_source(const DetectionSource& source, Findings& findings);

@@ -295,6 +295,53 @@ void draw_tile(cv::Mat& sheet, const DetectionDataset& dataset, const Tile& tile
   draw_text(sheet, name + count, tile.place.x, tile.place.y + tile.place.height + 19, 9, {90, 90, 90});
 }
 
+/// A row of the sheet of faces.
+struct FaceRow {
+  std::string name;
+  std::vector<int64_t> records;
+};
+
+/// Up to `rows` rows that are spread over the set.
+std::vector<FaceRow> face_rows(const FaceDataset& dataset, int64_t rows, int64_t pictures) {
+  std::vector<FaceRow> all(dataset.identities().size());
+  for (int64_t i = 0; i < dataset.size(); ++i) {
+    const int64_t identity = dataset.identity(i);
+    if (identity < 0) continue;
+    FaceRow& row = all[static_cast<size_t>(identity)];
+    row.name = dataset.identities()[static_cast<size_t>(identity)];
+    if (static_cast<int64_t>(row.records.size()) < pictures) row.records.push_back(i);
+  }
+  all.erase(std::remove_if(all.begin(), all.end(), [](const FaceRow& row) { return row.records.empty(); }), all.end());
+  for (int64_t i = 0; all.empty() && i < dataset.size(); i += pictures) {
+    all.push_back({dataset.record(i).name, {}});
+    for (int64_t k = i; k < std::min(dataset.size(), i + pictures); ++k) all.back().records.push_back(k);
+    if (static_cast<int64_t>(all.size()) == rows) break;
+  }
+  const auto count = static_cast<int64_t>(all.size()), shown = std::min(rows, count);
+  std::vector<FaceRow> result;
+  for (int64_t i = 0; i < shown; ++i) result.push_back(all[static_cast<size_t>(i * count / shown)]);
+  return result;
+}
+
+/// The picture as large as it fits into the middle of `place`.
+void draw_face(cv::Mat& sheet, const FaceDataset& dataset, int64_t index, const cv::Rect& place) {
+  const cv::Mat image = dataset.image(index);
+  const double scale = static_cast<double>(place.width) / std::max(image.cols, image.rows);
+  cv::Mat scaled;
+  cv::resize(image, scaled, {}, scale, scale, scale < 1 ? cv::INTER_AREA : cv::INTER_CUBIC);
+  if (const auto landmarks = dataset.record(index).landmarks) {
+    for (size_t i = 0; i < 10; i += 2) {
+      const cv::Point at(static_cast<int>((static_cast<double>((*landmarks)[i]) + 0.5) * scale),
+                         static_cast<int>((static_cast<double>((*landmarks)[i + 1]) + 0.5) * scale));
+      cv::circle(scaled, at, 3, cv::Scalar(0, 255, 0), cv::FILLED, cv::LINE_AA);
+    }
+  }
+  const cv::Rect inner(place.x + (place.width - scaled.cols) / 2, place.y + (place.height - scaled.rows) / 2,
+                       scaled.cols, scaled.rows);
+  const cv::Rect seen = inner & cv::Rect(0, 0, sheet.cols, sheet.rows);
+  scaled(seen - inner.tl()).copyTo(sheet(seen));
+}
+
 }  // namespace
 
 cv::Vec3b palette_color(int64_t index) {
@@ -317,6 +364,21 @@ cv::Mat draw_detections(const cv::Mat& rgb, const std::vector<DrawnBox>& boxes) 
   const double large = std::max(image.cols, image.rows), small = std::min(image.cols, image.rows);
   Painter(image, std::clamp(large * 0.0165, 8.0, std::max(8.0, small / 8))).paint(boxes, factor);
   return image;
+}
+
+cv::Mat show_faces(const FaceDataset& dataset, int64_t identities, int64_t pictures) {
+  const std::vector<FaceRow> rows = face_rows(dataset, identities, pictures);
+  const int side = (kSheetWidth - kGap) / static_cast<int>(pictures) - kGap, step = side + kCaption + kGap;
+  cv::Mat sheet(kHeader + step * static_cast<int>(rows.size()), kSheetWidth, CV_8UC3, cv::Scalar(250, 250, 250));
+  draw_text(sheet, fitted(plain(dataset.description()), 14, kSheetWidth - 2 * kGap), kGap, 40, 14, {30, 30, 30});
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const int y = kHeader + step * static_cast<int>(r);
+    for (size_t i = 0; i < rows[r].records.size(); ++i) {
+      draw_face(sheet, dataset, rows[r].records[i], {kGap + static_cast<int>(i) * (side + kGap), y, side, side});
+    }
+    draw_text(sheet, plain(rows[r].name), kGap, y + side + 19, 9, {90, 90, 90});
+  }
+  return sheet;
 }
 
 cv::Mat show_grid(const DetectionDataset& dataset, int64_t count) {

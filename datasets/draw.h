@@ -6,6 +6,7 @@
 #include <opencv2/core.hpp>
 
 #include "datasets/detection.h"
+#include "datasets/faces/faces.h"
 
 namespace zoo {
 
@@ -29,5 +30,9 @@ cv::Mat draw_detections(const cv::Mat& rgb, const std::vector<DrawnBox>& boxes);
 /// A contact sheet of `count` samples, spread over the data set, with their annotated objects (crowds marked
 /// so), in rows of equal height, file names below, the set's description on top.
 cv::Mat show_grid(const DetectionDataset& dataset, int64_t count = 12);
+
+/// A contact sheet of faces: a row of `pictures` for each of `identities` that are spread over the set, its name below
+/// (without identities: pictures spread over the set), landmarks as dots, the set's description on top.
+cv::Mat show_faces(const FaceDataset& dataset, int64_t identities = 6, int64_t pictures = 10);
 
 }  // namespace zoo

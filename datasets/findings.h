@@ -7,6 +7,9 @@
 
 namespace zoo {
 
+/// What a run does about a picture that cannot be used.
+constexpr char kSkipped[] = "stops the run; left out and counted with data.skip_bad=true";
+
 /// One thing wrong with a data set.
 struct Finding {
   std::string file;      ///< annotation file or picture
@@ -48,5 +51,9 @@ class Findings {
   bool strict_;
   std::vector<Finding> list_;
 };
+
+/// The error's text as a finding: without the file that it begins with, cut at `, expected`.
+Finding finding_of(const Error& error, const std::string& file, const std::string& record,
+                   const std::string& expected);
 
 }  // namespace zoo

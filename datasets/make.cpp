@@ -63,16 +63,6 @@ std::vector<Split> splits_to_write(const DataSpec& spec, const std::string& fold
   return splits;
 }
 
-/// Without the syncing that a single file deserves: the json that makes a set of the pictures is synced after
-/// them.
-void write_picture(const std::string& path, const cv::Mat& image) {
-  const std::string bytes = encode_png(image);
-  std::FILE* file = std::fopen(path.c_str(), "wb");
-  bool good = file != nullptr && std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size();
-  if (file != nullptr && std::fclose(file) != 0) good = false;
-  if (!good) throw Error("cannot write " + path + ": " + std::strerror(errno));
-}
-
 /// Streams a document of lists, one item a line; bytes that are no UTF-8 are replaced.
 class JsonLists {
  public:
@@ -124,6 +114,22 @@ void write_annotations(const std::string& path, const Split& split) {
 }
 
 }  // namespace
+
+void write_picture(const std::string& path, const cv::Mat& image) {
+  const std::string bytes = encode_png(image);
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  bool good = file != nullptr && std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size();
+  if (file != nullptr && std::fclose(file) != 0) good = false;
+  if (!good) throw Error("cannot write " + path + ": " + std::strerror(errno));
+}
+
+std::string make_data(const DataSpec& spec, const std::string& target,
+                      const std::function<void(int64_t, int64_t)>& progress) {
+  if (data_kind(spec).task == "verification") return make_faces(spec, target, progress);
+  const std::string folder = starts_with(target, "coco:") ? target.substr(5) : target;
+  make_detection(spec, folder, progress);
+  return "coco:" + folder;
+}
 
 void make_detection(const DataSpec& spec, const std::string& folder,
                     const std::function<void(int64_t, int64_t)>& progress) {

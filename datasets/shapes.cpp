@@ -388,17 +388,6 @@ class ShapesDataset : public DetectionDataset {
   std::unique_ptr<std::once_flag[]> made_;
 };
 
-int64_t integer_option(const DataSpec& spec, const std::string& key, int64_t fallback, int64_t low,
-                       int64_t high) {
-  const std::string text = spec.option(key);
-  int64_t value = fallback;
-  if (!text.empty() && !parse_int(text, value)) {
-    throw UsageError("'" + spec.text + "': " + key + "=" + text + " is no integer");
-  }
-  require_count(key + " of '" + spec.text + "'", value, static_cast<double>(low), static_cast<double>(high));
-  return value;
-}
-
 }  // namespace
 
 const std::vector<std::string>& shapes_splits() {
@@ -412,10 +401,10 @@ std::shared_ptr<DetectionDataset> make_shapes(const DataSpec& spec, const std::s
     throw UsageError("'" + spec.text + "': no split '" + split + "', expected one of " + join(splits, ", "));
   }
   ShapesOptions options;
-  options.size = integer_option(spec, "size", options.size, 32, 4096);
-  options.train = integer_option(spec, "train", options.train, 1, 100'000'000);
-  options.val = integer_option(spec, "val", options.val, 1, 100'000'000);
-  options.seed = static_cast<uint64_t>(integer_option(spec, "seed", 0, 0, INT64_MAX));
+  options.size = spec.integer("size", options.size, 32, 4096);
+  options.train = spec.integer("train", options.train, 1, 100'000'000);
+  options.val = spec.integer("val", options.val, 1, 100'000'000);
+  options.seed = static_cast<uint64_t>(spec.integer("seed", 0, 0, INT64_MAX));
   return std::make_shared<ShapesDataset>(options, split);
 }
 

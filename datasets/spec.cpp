@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "core/error.h"
+#include "core/options.h"
 #include "core/text.h"
 
 namespace zoo {
@@ -13,14 +14,19 @@ const char kExpected[] = "expected NAME or KIND:PATH[,key=value]…";
 
 std::vector<std::string> kind_names() {
   std::vector<std::string> names;
-  for (const DataKind& kind : data_kinds()) names.push_back(kind.name);
+  for (const DataKind& kind : data_kinds()) {
+    if (std::find(names.begin(), names.end(), kind.name) == names.end()) names.push_back(kind.name);
+  }
   return names;
 }
 
-const DataKind& find_kind(const std::string& name, const std::string& spec) {
+/// A name may be both an embedded set and, with a path, a kind of files.
+const DataKind& find_kind(const std::string& name, bool has_path, const std::string& spec) {
+  const DataKind* found = nullptr;
   for (const DataKind& kind : data_kinds()) {
-    if (kind.name == name) return kind;
+    if (kind.name == name && (found == nullptr || kind.embedded != has_path)) found = &kind;
   }
+  if (found != nullptr) return *found;
   std::string advice = did_you_mean(name, kind_names());
   if (advice.empty()) advice = ", expected one of " + join(kind_names(), ", ");
   throw UsageError("unknown kind of data '" + name + "' in '" + spec + "'" + advice,
@@ -91,13 +97,45 @@ const std::vector<DataKind>& data_kinds() {
        "detection",
        "YOLO: images/SPLIT and labels/SPLIT; PATH is the folder or data.yaml",
        {"labels"}},
+      {"faces",
+       true,
+       "verification",
+       "drawn faces with pose, light, expression and occlusion, made by code",
+       {"size", "identities", "val_identities", "pictures", "landmarks", "seed"}},
+      {"faces",
+       false,
+       "verification",
+       "a folder for each person, or a CSV path,identity[,10 landmark numbers]",
+       {"val_identities", "seed", "pairs"}},
+      {"lfw", false, "verification", "LFW: NAME/NAME_0001.jpg and pairs.txt (View 2)", {"pairs"}},
+      {"recordio",
+       false,
+       "verification",
+       "insightface RecordIO: train.rec, train.idx, property; PATH is the folder or the .rec",
+       {"val_identities", "seed"}},
+      {"bin", false, "verification", "insightface verification set: FILE.bin, a pickle of pictures", {}},
+      {"ijb", false, "verification", "IJB-B/C: meta/*.txt and loose_crop/", {}},
   };
   return kinds;
+}
+
+const DataKind& data_kind(const DataSpec& spec) {
+  return find_kind(spec.kind, !spec.embedded(), spec.text);
 }
 
 std::string DataSpec::option(const std::string& key, const std::string& fallback) const {
   const auto found = options.find(key);
   return found == options.end() ? fallback : found->second;
+}
+
+int64_t DataSpec::integer(const std::string& key, int64_t fallback, int64_t low, int64_t high) const {
+  const std::string given = option(key);
+  int64_t value = fallback;
+  if (!given.empty() && !parse_int(given, value)) {
+    throw UsageError("'" + text + "': " + key + "=" + given + " is no integer");
+  }
+  require_count(key + " of '" + text + "'", value, static_cast<double>(low), static_cast<double>(high));
+  return value;
 }
 
 DataSpec parse_data_spec(const std::string& text) {
@@ -108,7 +146,7 @@ DataSpec parse_data_spec(const std::string& text) {
   const size_t colon = parts[0].find(':');
   const bool has_path = colon != std::string::npos;
   spec.kind = parts[0].substr(0, colon);
-  const DataKind& kind = find_kind(spec.kind, text);
+  const DataKind& kind = find_kind(spec.kind, has_path, text);
   if (has_path) spec.path = expand_home(parts[0].substr(colon + 1));
   if (kind.embedded && has_path) {
     throw UsageError("'" + text + "': " + kind.name + " is embedded and has no path, expected " + kind.name);

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -16,6 +17,8 @@ struct DataSpec {
   bool embedded() const { return path.empty(); }
   /// The value of an option, or `fallback`.
   std::string option(const std::string& key, const std::string& fallback = "") const;
+  /// The same as a number. Throws UsageError naming SPEC and range where it is none or out of range.
+  int64_t integer(const std::string& key, int64_t fallback, int64_t low, int64_t high) const;
 };
 
 /// A kind of data that zoo reads, for `zoo data list` and for messages.
@@ -27,6 +30,8 @@ struct DataKind {
   std::vector<std::string> options;  ///< keys it knows beside `split`
 };
 const std::vector<DataKind>& data_kinds();
+/// The row of a parsed SPEC.
+const DataKind& data_kind(const DataSpec& spec);
 
 /// Throws UsageError for an unknown kind (with the nearest), an unknown option, or a text that is no SPEC.
 DataSpec parse_data_spec(const std::string& text);

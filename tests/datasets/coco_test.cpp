@@ -158,7 +158,7 @@ TEST(Coco, OtherLayouts) {
   const std::string file = folder + "/annotations/instances_val2017.json";
   EXPECT_EQ(open("coco:" + file)->image(0).rows, 6);  // the pictures are found from the json's place and name
   EXPECT_EQ(open("coco:" + file + ",images=" + folder + "/val2017")->image(0).rows, 6);
-  EXPECT_THAT(error_of("coco:" + file + ",split=val"), HasSubstr("one file without splits"));
+  EXPECT_THAT(error_of("coco:" + file + ",split=val"), HasSubstr("one set without splits"));
 
   make_folders(folder + "/images");
   ASSERT_EQ(std::rename((folder + "/val2017").c_str(), (folder + "/images/val2017").c_str()), 0);
