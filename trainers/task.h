@@ -13,6 +13,7 @@
 #include "core/options.h"
 #include "datasets/batch.h"
 #include "models/export/trace.h"
+#include "models/loss_module.h"
 #include "models/loss_terms.h"
 #include "trainers/options.h"
 
@@ -44,6 +45,10 @@ class Task {
   /// Trainable parameters by step size. Names that match a pattern of trainer.freeze are taken out by the
   /// trainer.
   virtual std::vector<ParameterGroup> parameter_groups(const OptimizerOptions& options) = 0;
+
+  /// A loss with tensors of its own; null: none. They are saved beside the model's under `loss.`, and those of
+  /// its parameters that are trained stand in parameter_groups under that name.
+  virtual std::shared_ptr<LossModule> loss_module() { return nullptr; }
 
   /// Opens the training data; the source lives as long as the task.
   virtual BatchSource& training_batches() = 0;

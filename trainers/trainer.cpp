@@ -30,6 +30,7 @@ constexpr int64_t kPreviews = 8;
 // Seconds: before a longer validation a checkpoint is written, and again after it.
 constexpr double kShortValidation = 10;
 constexpr const char* kOptimizerPrefix = "trainer.optimizer.";
+constexpr const char* kOwnStatePrefix = "trainer.optimizer.momentum_buffer.";
 constexpr const char* kAveragePrefix = "trainer.average.";
 constexpr const char* kRandomPrefix = "trainer.random.";
 
@@ -273,6 +274,7 @@ void Trainer::save() {
     for (const auto& [name, tensor] : tensors) checkpoint.tensors.emplace_back(prefix + name, tensor);
   };
   add(kOptimizerPrefix, step_.optimizer().state());
+  add(kOwnStatePrefix, step_.tensors().own_state);
   if (average_) add(kAveragePrefix, average_->state());
   add(kRandomPrefix, random_states(device_));
   save_checkpoint(run_, state_, std::move(checkpoint), options_.keep_checkpoints);
@@ -283,8 +285,9 @@ void Trainer::save() {
 StateDict Trainer::weights() const {
   StateDict weights;
   weights.tensors = step_.tensors().parameters;
-  weights.tensors.insert(weights.tensors.end(), step_.tensors().buffers.begin(),
-                         step_.tensors().buffers.end());
+  for (const NamedTensors* more : {&step_.tensors().buffers, &step_.tensors().own_weights}) {
+    weights.tensors.insert(weights.tensors.end(), more->begin(), more->end());
+  }
   weights.metadata = task_.weight_metadata();
   weights.metadata["zoo.config"] = config_.dump(-1, ' ', false, Json::error_handler_t::replace);
   return weights;
@@ -304,9 +307,11 @@ void Trainer::interrupt() {
 
 void Trainer::restore(const Checkpoint& checkpoint) {
   const StateDict& tensors = checkpoint.tensors;
-  for (const NamedTensors* list : {&step_.tensors().parameters, &step_.tensors().buffers}) {
+  const ModelTensors& own = step_.tensors();
+  for (const NamedTensors* list : {&own.parameters, &own.buffers, &own.own_weights}) {
     for (const auto& [name, tensor] : *list) restore_tensor(tensors, name, tensor);
   }
+  for (const auto& [name, tensor] : own.own_state) restore_tensor(tensors, kOwnStatePrefix + name, tensor);
   const int64_t fresh = step_.optimizer().load_state(tensors, kOptimizerPrefix);
   if (fresh > 0 && state_.step > 0) {
     log_warning(format("the optimizer's state of %lld parameters is not in %s: it starts afresh",

@@ -16,6 +16,8 @@ namespace zoo {
 
 namespace {
 
+constexpr const char* kLossPrefix = "loss.";
+
 std::vector<torch::Tensor> tensors_of(const NamedTensors& named) {
   std::vector<torch::Tensor> list;
   for (const auto& item : named) list.push_back(item.second);
@@ -29,6 +31,25 @@ void require_matches(const std::string& pattern, const std::vector<std::string>&
   throw UsageError("trainer.freeze: '" + pattern + "' matches no parameter" + did_you_mean(pattern, names) +
                    " (a pattern is a whole name with * and ?, for example '" +
                    split(names.front(), '.').front() + "*')");
+}
+
+void add_loss_tensors(LossModule& loss, std::set<std::string>& names, ModelTensors& tensors) {
+  const std::vector<std::string> own = loss.own_weights(), state = loss.own_state();
+  for (const auto& item : loss.named_parameters()) {
+    const std::string name = kLossPrefix + item.key();
+    if (names.insert(name).second) tensors.parameters.emplace_back(name, item.value());
+  }
+  for (const auto& item : loss.named_buffers()) {
+    const std::string& key = item.key();
+    const auto stated = std::find(state.begin(), state.end(), key);
+    if (stated != state.end()) {
+      tensors.own_state.emplace_back(kLossPrefix + own.at(static_cast<size_t>(stated - state.begin())),
+                                     item.value());
+    } else {
+      const bool is_own = std::find(own.begin(), own.end(), key) != own.end();
+      (is_own ? tensors.own_weights : tensors.buffers).emplace_back(kLossPrefix + key, item.value());
+    }
+  }
 }
 
 }  // namespace
@@ -53,6 +74,9 @@ std::vector<ParameterGroup> trainable_groups(Task& task, const OptimizerOptions&
   size_t left = 0;
   for (ParameterGroup& group : groups) {
     auto& parameters = group.parameters;
+    for (auto& item : parameters) {
+      if (frozen(item.first)) item.second.set_requires_grad(false);
+    }
     parameters.erase(std::remove_if(parameters.begin(), parameters.end(),
                                     [&](const auto& item) { return frozen(item.first); }),
                      parameters.end());
@@ -76,16 +100,21 @@ ModelTensors model_tensors(Task& task, const std::vector<ParameterGroup>& groups
   }
   for (const auto& item : task.module().named_buffers())
     tensors.buffers.emplace_back(item.key(), item.value());
+  const std::shared_ptr<LossModule> loss = task.loss_module();
+  if (loss != nullptr) add_loss_tensors(*loss, names, tensors);
   return tensors;
 }
 
 TrainingStep::TrainingStep(Task& task, const Json& config, torch::Device device)
     : task_(task),
+      loss_(task.loss_module()),
       device_(device),
       options_(config.at("trainer").get<TrainerOptions>()),
-      groups_(trainable_groups(task, config.at("optimizer").get<OptimizerOptions>(), options_.freeze)),
+      optimizer_options_(config.at("optimizer").get<OptimizerOptions>()),
+      groups_(trainable_groups(task, optimizer_options_, options_.freeze)),
       tensors_(model_tensors(task, groups_)),
-      optimizer_(config.at("optimizer").get<OptimizerOptions>(), groups_) {
+      optimizer_(optimizer_options_, groups_) {
+  if (loss_ != nullptr) loss_->to(device_);
   if (device_.is_cpu() || options_.precision == "bf16") use_channels_last(task.module());
 }
 
@@ -100,7 +129,7 @@ StepResult TrainingStep::run(const std::vector<std::unique_ptr<Batch>>& batches,
     scalars.push_back(result.terms.back().total.to(torch::kDouble));
   }
   const torch::NoGradGuard no_grad;
-  scalars.push_back(gradient_norm(optimizer_.gradients()).to(torch::kDouble));
+  scalars.push_back(gradient_norm(gradients()).to(torch::kDouble));
   const torch::Tensor values = torch::stack(scalars).cpu();  // [batches + 1], the step's only transfer
   const auto* value = values.data_ptr<double>();
   result.losses.assign(value, value + batches.size());
@@ -108,12 +137,31 @@ StepResult TrainingStep::run(const std::vector<std::unique_ptr<Batch>>& batches,
   result.finite =
       std::all_of(value, value + values.numel(), [](double number) { return std::isfinite(number); });
   if (result.finite) {
-    optimizer_.step(lr_factor, clip_factor(result.gradient_norm, options_.clip_norm));
+    update(lr_factor, clip_factor(result.gradient_norm, options_.clip_norm));
   } else if (options_.nonfinite == "skip") {
     restore_buffers();
   }
-  optimizer_.zero_grad();
+  release_gradients();
   return result;
+}
+
+std::vector<torch::Tensor> TrainingStep::gradients() const {
+  std::vector<torch::Tensor> all = optimizer_.gradients();
+  if (loss_ == nullptr) return all;
+  for (torch::Tensor& gradient : loss_->own_gradients()) all.push_back(std::move(gradient));
+  return all;
+}
+
+void TrainingStep::update(double lr_factor, double gradient_scale) {
+  optimizer_.step(lr_factor, gradient_scale);
+  if (loss_ == nullptr) return;
+  loss_->step(optimizer_options_.lr * lr_factor, optimizer_options_.weight_decay, optimizer_options_.momentum,
+              gradient_scale);
+}
+
+void TrainingStep::release_gradients() {
+  optimizer_.zero_grad();
+  if (loss_ != nullptr) loss_->release_gradients();
 }
 
 LossTerms TrainingStep::backward(const Batch& batch, size_t batches) {

@@ -16,10 +16,12 @@ namespace zoo {
 std::vector<ParameterGroup> trainable_groups(Task& task, const OptimizerOptions& options,
                                              const std::vector<std::string>& freeze);
 
-/// All tensors of a run's model: the module's, and parameters that a task trains beside it (class weights of
-/// a loss).
+/// All tensors of a run's model: the module's, parameters that a task trains beside it, and those of its loss
+/// under `loss.`.
 struct ModelTensors {
   NamedTensors parameters, buffers;
+  NamedTensors own_weights;  ///< of the loss, stepped by itself: saved with the model, not averaged
+  NamedTensors own_state;    ///< momentum of those, under their names
 };
 ModelTensors model_tensors(Task& task, const std::vector<ParameterGroup>& groups);
 
@@ -47,12 +49,17 @@ class TrainingStep {
 
  private:
   LossTerms backward(const Batch& batch, size_t batches);
+  std::vector<torch::Tensor> gradients() const;
+  void update(double lr_factor, double gradient_scale);
+  void release_gradients();
   void keep_buffers();
   void restore_buffers();
 
   Task& task_;
+  std::shared_ptr<LossModule> loss_;  ///< null: none
   torch::Device device_;
   TrainerOptions options_;
+  OptimizerOptions optimizer_options_;
   std::vector<ParameterGroup> groups_;
   ModelTensors tensors_;
   Optimizer optimizer_;
