@@ -1,25 +1,20 @@
-#include <algorithm>
-#include <thread>
+#include "cli/eval.h"
 
-#include "cli/command.h"
-#include "cli/results.h"
+#include <algorithm>
+
 #include "cli/setup.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/text.h"
+#include "datasets/spec.h"
 #include "trainers/progress.h"
 #include "trainers/tasks/detection.h"
 #include "trainers/tasks/detection_predictions.h"
+#include "trainers/tasks/faces.h"
 
 namespace zoo {
 
 namespace {
-
-struct EvalFlags {
-  std::string model, weights, predictions, task, references, save_predictions, output;
-  std::vector<std::string> data;
-  bool json = false;
-};
 
 /// The data sets to score: each --data with its split val, or what the run was validated on.
 std::vector<std::vector<Edit>> edits_of_each_set(const EvalFlags& flags, const std::vector<Edit>& edits) {
@@ -48,86 +43,127 @@ std::string numbered_file(const std::string& file, size_t set) {
   return file.substr(0, end) + "-" + std::to_string(set + 1) + file.substr(end);
 }
 
+/// Where the predictions on a data set belong: --save-predictions, and a file of that name below --output.
+std::vector<std::string> prediction_files(const EvalFlags& flags, const std::string& name, size_t set) {
+  std::vector<std::string> files;
+  if (!flags.save_predictions.empty()) files.push_back(numbered_file(flags.save_predictions, set));
+  if (!flags.output.empty()) files.push_back(numbered_file(join_path(flags.output, name), set));
+  return files;
+}
+
 void save_outputs(const EvalFlags& flags, Task& task, size_t set) {
-  auto* detection = dynamic_cast<DetectionTask*>(&task);
-  if (detection == nullptr) return;
-  if (!flags.save_predictions.empty()) {
-    write_coco_results(numbered_file(flags.save_predictions, set), detection->detections());
+  if (auto* detection = dynamic_cast<DetectionTask*>(&task)) {
+    for (const std::string& file : prediction_files(flags, "predictions.json", set))
+      write_coco_results(file, detection->detections());
   }
-  if (flags.output.empty()) return;
-  make_folders(flags.output);
-  write_coco_results(numbered_file(join_path(flags.output, "predictions.json"), set),
-                     detection->detections());
+  if (auto* faces = dynamic_cast<FaceTask*>(&task)) {
+    for (const std::string& file : prediction_files(flags, "predictions.safetensors", set))
+      save_safetensors(file, faces->predictions());
+    const std::unique_ptr<Verifier> verifier = flags.output.empty() ? nullptr : faces->fitted_verifier();
+    if (verifier != nullptr) {
+      save_verifier(numbered_file(join_path(flags.output, "verifier.safetensors"), set), *verifier,
+                    faces->verification());
+    }
+  }
 }
 
 int evaluate_model(const EvalFlags& flags, const ConfigFlags& configuration) {
   std::vector<NamedMetrics> results;
+  std::vector<NamedRoc> curves;
   Json model;
-  const auto sets = edits_of_each_set(flags, configuration.edits());
-  for (const auto& edits : sets) {
+  if (!flags.output.empty()) make_folders(flags.output);
+  for (const auto& edits : edits_of_each_set(flags, configuration.edits())) {
     LoadedModel loaded =
         load_model(flags.weights, flags.model, Purpose::evaluation, configuration.config_file(), edits);
     model = loaded.recipe->name;
     ProgressLine line("evaluating");
-    const Json metrics =
-        loaded.task->evaluate(loaded.device, [&](int64_t done, int64_t all) { line.update(done, all); });
+    NamedMetrics result{
+        scored_data(loaded.config),
+        loaded.task->evaluate(loaded.device, [&](int64_t done, int64_t all) { line.update(done, all); })};
     line.finish();
     save_outputs(flags, *loaded.task, results.size());
-    results.push_back({scored_data(loaded.config), metrics});
+    if (auto* faces = dynamic_cast<FaceTask*>(loaded.task.get())) {
+      result.details = faces->details();
+      curves.push_back({result.data, faces->roc()});
+    }
+    results.push_back(std::move(result));
   }
+  report_results(flags, model, results, curves);
+  return 0;
+}
+
+/// 1:N: the first --data is the gallery, the second holds the probes; all of each where its SPEC names no split.
+int identify_faces(const EvalFlags& flags, const ConfigFlags& configuration) {
+  if (flags.data.size() != 2)
+    throw UsageError("--task identification: expected two --data, the gallery and then the probes");
+  std::vector<DataSpec> specs;
+  for (const std::string& text : flags.data) specs.push_back(parse_data_spec(text));
+  LoadedModel loaded = load_model(flags.weights, flags.model, Purpose::inference, configuration.config_file(),
+                                  configuration.edits());
+  auto* faces = dynamic_cast<FaceTask*>(loaded.task.get());
+  if (faces == nullptr)
+    throw Error("--task identification: " + loaded.recipe->name + " is no model of faces");
+  if (!flags.output.empty()) make_folders(flags.output);
+  ProgressLine line("evaluating");
+  const Json metrics =
+      faces->identify(open_face_dataset(specs[0], "all"), open_face_dataset(specs[1], "all"), loaded.device,
+                      [&](int64_t done, int64_t all) { line.update(done, all); });
+  line.finish();
+  report_results(flags, loaded.recipe->name,
+                 {{flags.data[0] + " " + flags.data[1], metrics, faces->details()}}, {});
+  return 0;
+}
+
+int evaluate(const EvalFlags& flags, const ConfigFlags& configuration) {
+  if (!flags.task.empty())
+    require_choice("--task", flags.task, {"detection", "verification", "identification"});
+  if (!flags.predictions.empty()) return evaluate_predictions(flags, configuration);
+  if (flags.task == "identification") return identify_faces(flags, configuration);
+  return evaluate_model(flags, configuration);
+}
+
+}  // namespace
+
+void report_results(const EvalFlags& flags, const Json& model, const std::vector<NamedMetrics>& results,
+                    const std::vector<NamedRoc>& curves) {
   const Json document = results_json("eval", model, results);
-  if (!flags.output.empty()) write_file(join_path(flags.output, "metrics.json"), dump_json(document) + "\n");
+  if (!flags.output.empty()) {
+    make_folders(flags.output);
+    write_file(join_path(flags.output, "metrics.json"), dump_json(document) + "\n");
+    if (!curves.empty()) {
+      const std::string title = model.is_string() ? model.get<std::string>() : file_name(flags.predictions);
+      draw_roc(join_path(flags.output, "roc.png"), title, curves);
+    }
+  }
   if (flags.json) {
     print_json(document);
   } else {
     print_text(metrics_table(results));
   }
-  return 0;
 }
-
-/// Scores what any program predicted; no model, no image, no torch.
-int evaluate_predictions(const EvalFlags& flags) {
-  if (!flags.weights.empty()) throw UsageError("--predictions and --weights exclude each other");
-  if (!flags.task.empty()) require_choice("--task", flags.task, {"detection"});
-  if (flags.data.empty())
-    throw UsageError("--predictions FILE of detections needs the ground truth: expected --data coco:PATH");
-  if (flags.data.size() > 1)
-    throw UsageError("--predictions FILE belongs to one data set, expected one --data");
-  const CocoGroundTruth truth = read_ground_truth(parse_data_spec(flags.data.front()));
-  const CocoMetrics metrics =
-      evaluate_coco(truth, read_coco_results(flags.predictions),
-                    static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
-  const std::vector<NamedMetrics> results = {{flags.data.front(), coco_metrics_json(metrics, truth)}};
-  if (flags.json) {
-    print_json(results_json("eval", nullptr, results));
-  } else {
-    print_text(metrics_table(results));
-  }
-  return 0;
-}
-
-}  // namespace
 
 Command eval_command(CLI::App& parent) {
   CLI::App* app = parent.add_subcommand("eval", "Score weights, or the predictions of any program, on data");
   auto flags = std::make_shared<EvalFlags>();
   add_text(*app, "--weights", flags->weights, "FILE|RUN", "Weights: a run, zoo's or published ones");
   add_text(*app, "--model", flags->model, "NAME", "Recipe, needed for foreign weights only");
-  add_text(*app, "--predictions", flags->predictions, "FILE", "Score this file instead of a model");
-  add_text(*app, "--task", flags->task, "NAME", "Kind of work of --predictions where the file does not tell");
-  add_texts(*app, "--data", flags->data, "SPEC", "Data to score on (split val); may be given again");
+  add_text(
+      *app, "--predictions", flags->predictions, "FILE",
+      "Score this file instead of a model: COCO results, or safetensors of faces (a b same [fold]; gallery "
+      "gallery_labels probes probe_labels; embeddings with --data ijb:)");
+  add_text(*app, "--task", flags->task, "NAME",
+           "detection, verification or identification, where the file or the model does not tell");
+  add_texts(*app, "--data", flags->data, "SPEC",
+            "Data to score on (split val); may be given again. Identification: gallery, then probes");
   add_text(*app, "--references", flags->references, "FILE",
            "References of a translation, one sentence a line");
   add_text(*app, "--save-predictions", flags->save_predictions, "FILE",
-           "Write the predictions (COCO results json)");
-  add_text(*app, "--output", flags->output, "DIR", "Write metrics.json and predictions.json there");
+           "Write the predictions (COCO results json; embeddings of pairs as safetensors)");
+  add_text(*app, "--output", flags->output, "DIR", "Write metrics.json, predictions and roc.png there");
   app->add_flag("--json", flags->json, "Print one JSON document");
   auto configuration = std::make_shared<ConfigFlags>(
       *app, std::vector<std::string>{"--batch-size", "--device", "--precision", "--workers", "--threads"});
-  return {app, [flags, configuration] {
-            return flags->predictions.empty() ? evaluate_model(*flags, *configuration)
-                                              : evaluate_predictions(*flags);
-          }};
+  return {app, [flags, configuration] { return evaluate(*flags, *configuration); }};
 }
 
 }  // namespace zoo

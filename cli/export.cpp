@@ -104,7 +104,7 @@ Command export_command(CLI::App& parent) {
   add_text(*app, "--model", flags->model, "NAME", "Recipe, needed for foreign weights only");
   add_text(*app, "--output", flags->output, "FILE|DIR",
            "FILE.pt is TorchScript; FILE.safetensors, FILE.pth or a folder are weights");
-  add_text(*app, "--layout", flags->layout, "NAME", "zoo, original, hf, hf-timm: names of the tensors");
+  add_text(*app, "--layout", flags->layout, "NAME", "zoo, original, hf, hf-timm, insightface: names of the tensors");
   app->add_flag("--json", flags->json, "Print one JSON document");
   auto configuration = std::make_shared<ConfigFlags>(*app, std::vector<std::string>{"--threads"});
   return {app, [flags, configuration] { return export_weights(*flags, *configuration); }};

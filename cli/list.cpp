@@ -2,6 +2,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "datasets/spec.h"
+#include "models/face_losses/face_loss.h"
 #include "trainers/recipes.h"
 
 namespace zoo {
@@ -34,23 +35,41 @@ std::vector<Listed> listed_data() {
   return rows;
 }
 
-Lists all_lists() {
+std::vector<Listed> listed_losses() {
+  std::vector<Listed> rows = {
+      {"detr", "detection", "set matching: cross-entropy, L1 and GIoU after every decoder layer"}};
+  for (const FaceLossInfo& loss : face_losses())
+    rows.push_back({loss.name, "verification", loss.description});
+  return rows;
+}
+
+std::vector<Listed> listed_metrics() {
   return {
-      {"models", listed_models()},
-      {"datasets", listed_data()},
-      {"losses",
-       {{"detr", "detection", "set matching: cross-entropy, L1 and GIoU after every decoder layer"}}},
-      {"metrics",
-       {{"AP", "detection", "COCO's twelve numbers: AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl"}}},
-      {"schedules",
-       {{"constant", "", "the step size stays"},
-        {"step", "", "times gamma every `step`"},
-        {"multistep", "", "times gamma at each of `milestones`"},
-        {"cosine", "", "half a cosine down to min_factor"},
-        {"onecycle", "", "up to the peak, then down to nothing"}}},
-      {"samplers", {}},
-      {"activations",
-       {{"relu", "", "max(x, 0)"}, {"gelu", "", "x times the normal distribution function of x"}}}};
+      {"AP", "detection", "COCO's twelve numbers: AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl"},
+      {"accuracy", "verification", "LFW's ten folds: accuracy accuracy_std threshold auc eer tar_at_far"},
+      {"rank1", "identification", "one gallery, many probes: rank1 rank5 cmc"},
+      {"cosine", "verify.metric", "cosine of two embeddings"},
+      {"euclidean", "verify.metric", "distance of two embeddings with their lengths"},
+      {"chi_square", "verify.metric", "DeepFace's weighted chi-square, fitted"},
+      {"siamese", "verify.metric", "DeepFace's weighted differences, fitted"},
+      {"joint_bayesian", "verify.metric", "PCA and Joint Bayesian, fitted (DeepID)"},
+  };
+}
+
+Lists all_lists() {
+  return {{"models", listed_models()},
+          {"datasets", listed_data()},
+          {"losses", listed_losses()},
+          {"metrics", listed_metrics()},
+          {"schedules",
+           {{"constant", "", "the step size stays"},
+            {"step", "", "times gamma every `step`"},
+            {"multistep", "", "times gamma at each of `milestones`"},
+            {"cosine", "", "half a cosine down to min_factor"},
+            {"onecycle", "", "up to the peak, then down to nothing"}}},
+          {"samplers", {}},
+          {"activations",
+           {{"relu", "", "max(x, 0)"}, {"gelu", "", "x times the normal distribution function of x"}}}};
 }
 
 int list(const std::string& what, bool json) {

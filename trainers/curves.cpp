@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <opencv2/imgproc.hpp>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "core/options.h"
 #include "core/text.h"
 #include "datasets/image.h"
+#include "trainers/canvas.h"
 
 namespace zoo {
 
@@ -83,7 +83,6 @@ Run read_run(const std::string& metrics_jsonl) {
 // ------------------------------------------------------------------------------------------------ what is
 // shown
 
-constexpr size_t kMostLines = 6;  // of a panel
 constexpr const char* kValidation = "Validation";
 
 struct Line {
@@ -218,125 +217,10 @@ std::vector<Panel> panels_of(const Run& run, const std::string& main_metric) {
   return panels;
 }
 
-// ------------------------------------------------------------------------------------------------ axes
-
-/// Round numbers inside [low, high], about `count` of them.
-std::vector<double> linear_ticks(double low, double high, int count) {
-  const double raw = (high - low) / count, power = std::pow(10, std::floor(std::log10(raw)));
-  double step = 10 * power;
-  for (const double factor : {5.0, 2.5, 2.0, 1.0}) {
-    if (factor * power >= raw) step = factor * power;
-  }
-  std::vector<double> ticks;
-  for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; ++k)
-    ticks.push_back(k * step);
-  return ticks;
-}
-
-/// Powers of ten, with 2 and 5 times them where there are few.
-std::vector<double> logarithmic_ticks(double low, double high) {
-  const double decades = std::log10(high / low);
-  std::vector<double> ticks;
-  const int stride = std::max(1, static_cast<int>(std::lround(decades / 6)));
-  for (int power = static_cast<int>(std::floor(std::log10(low))); power <= std::log10(high);
-       power += stride) {
-    for (const double factor : {1.0, 2.0, 5.0}) {
-      const double tick = factor * std::pow(10, power);
-      if (tick >= low && tick <= high && (factor == 1 || decades < 2.5)) ticks.push_back(tick);
-    }
-  }
-  return ticks;
-}
-
-/// 1500 -> 1.5k, 0.00025 -> 2.5e-4
-std::string tick_label(double value) {
-  const double size = std::abs(value);
-  if (size < 1e-29) return "0";
-  if (size >= 1e12 || size < 1e-2) {
-    const int power = static_cast<int>(std::floor(std::log10(size) + 1e-9));
-    return format("%.3ge%d", value / std::pow(10, power), power);
-  }
-  for (const auto& [unit, letter] : {std::pair(1e9, "G"), {1e6, "M"}, {1e3, "k"}}) {
-    if (size >= unit) return format("%.4g%s", value / unit, letter);
-  }
-  return format("%.3g", value);
-}
-
 // ------------------------------------------------------------------------------------------------ drawing
 
-// Lengths are in pixels of the finished picture; the canvas is kSharpness times as fine and scaled down in
-// the end.
-constexpr int kSharpness = 3, kShift = 4;
 constexpr int kPanelWidth = 720, kPanelHeight = 420, kTitleHeight = 76, kMargin = 14;
 constexpr double kLegendHeight = 10, kLegendGap = 40;
-constexpr int kFont = cv::FONT_HERSHEY_DUPLEX;
-const cv::Scalar kInk(40, 44, 52), kQuietInk(110, 116, 128), kGrid(228, 231, 236), kPaper(255, 255, 255);
-const cv::Scalar kColors[kMostLines] = {{38, 98, 176}, {224, 112, 38}, {52, 148, 92},
-                                        {196, 58, 74}, {124, 92, 176}, {70, 160, 186}};
-
-class Canvas {
- public:
-  Canvas(int width, int height) : fine_(height * kSharpness, width * kSharpness, CV_8UC3, kPaper) {}
-
-  void line(const cv::Point2d& a, const cv::Point2d& b, const cv::Scalar& color, double width) {
-    cv::line(fine_, fixed(a), fixed(b), color, thickness(width), cv::LINE_AA, kShift);
-  }
-  void dot(const cv::Point2d& at, double radius, const cv::Scalar& color) {
-    const auto size = static_cast<int>(radius * kSharpness * (1 << kShift));
-    cv::circle(fine_, fixed(at), size, color, cv::FILLED, cv::LINE_AA, kShift);
-  }
-  /// Cut off at the frame.
-  void polyline(const Points& points, const cv::Rect2d& frame, const cv::Scalar& color, double width) {
-    const cv::Rect inside(cvRound((frame.x - 4) * kSharpness), cvRound(frame.y * kSharpness),
-                          cvRound((frame.width + 8) * kSharpness), cvRound(frame.height * kSharpness));
-    const cv::Point2d corner(inside.x / static_cast<double>(kSharpness),
-                             inside.y / static_cast<double>(kSharpness));
-    std::vector<cv::Point> path;
-    for (const cv::Point2d& point : points) path.push_back(fixed(point - corner));
-    cv::Mat part = fine_(inside);
-    cv::polylines(part, path, false, color, thickness(width), cv::LINE_AA, kShift);
-  }
-  /// `height` of capitals; `align` 0 left, 0.5 centred, 1 right of `at`, which is on the base line; `halo` of
-  /// paper around the letters.
-  void text(const std::string& words, const cv::Point2d& at, double height, const cv::Scalar& color,
-            double align = 0, double halo = 0) {
-    const double x = at.x - align * text_width(words, height);
-    const cv::Point origin(cvRound(x * kSharpness), cvRound(at.y * kSharpness));
-    const auto put = [&](const cv::Scalar& ink, double width) {
-      cv::putText(fine_, printable(words), origin, kFont, font_scale(height), ink, thickness(width),
-                  cv::LINE_AA);
-    };
-    if (halo > 0) put(kPaper, height / 9 + 2 * halo);
-    put(color, height / 9);
-  }
-  double text_width(const std::string& words, double height) const {
-    int below = 0;
-    return cv::getTextSize(printable(words), kFont, font_scale(height), thickness(height / 9), &below).width /
-           static_cast<double>(kSharpness);
-  }
-  cv::Mat finished() const {
-    cv::Mat result;
-    cv::resize(fine_, result, {}, 1.0 / kSharpness, 1.0 / kSharpness, cv::INTER_AREA);
-    return result;
-  }
-
- private:
-  static cv::Point fixed(const cv::Point2d& point) {
-    constexpr double kUnit = kSharpness * (1 << kShift);
-    return {cvRound(point.x * kUnit), cvRound(point.y * kUnit)};
-  }
-  static int thickness(double width) { return std::max(1, cvRound(width * kSharpness)); }
-  static double font_scale(double height) {
-    return cv::getFontScaleFromHeight(kFont, cvRound(height * kSharpness));
-  }
-  /// OpenCV's letters are ASCII.
-  static std::string printable(std::string words) {
-    for (char& letter : words) letter = letter < ' ' || letter > '~' ? '?' : letter;
-    return words;
-  }
-
-  cv::Mat fine_;
-};
 
 /// Where values lie in the frame of a panel.
 struct Scale {
@@ -434,33 +318,17 @@ void draw_line(Canvas& canvas, const Scale& scale, const Line& line, const cv::S
   canvas.text(label, {at.x + std::min(0.0, room - width_of_label / 2), at.y - 13}, 11, color, 0.5, 2.5);
 }
 
-/// The names of the lines, the longest ones cut until all fit into `room`.
-std::vector<std::string> legend_names(const Canvas& canvas, const Panel& panel, double room) {
-  std::vector<std::string> names;
-  for (const Line& line : panel.lines) names.push_back(line.name);
-  const auto width = [&] {
-    double sum = 0;
-    for (const std::string& name : names) sum += canvas.text_width(name, kLegendHeight) + kLegendGap;
-    return sum;
-  };
-  while (width() > room) {
-    std::string& longest = *std::max_element(
-        names.begin(), names.end(), [](const auto& a, const auto& b) { return a.size() < b.size(); });
-    if (longest.size() < 4) break;
-    longest.replace(longest.size() - 3, 3, "..");
-  }
-  return names;
-}
-
 /// In one row above the frame, from the right; nothing for a single line that the title names.
 void draw_legend(Canvas& canvas, const Panel& panel, double left, double right, double base) {
   if (panel.lines.size() == 1 && panel.title != kValidation) return;
-  const std::vector<std::string> names = legend_names(canvas, panel, right - left);
+  std::vector<std::string> names;
+  for (const Line& line : panel.lines) names.push_back(line.name);
+  names = names_that_fit(canvas, std::move(names), kLegendHeight, kLegendGap, right - left);
   double x = right;
   for (size_t i = names.size(); i-- > 0;) {
     x -= canvas.text_width(names[i], kLegendHeight);
     canvas.text(names[i], {x, base}, kLegendHeight, kInk);
-    canvas.line({x - 24, base - 5}, {x - 7, base - 5}, kColors[i], 3);
+    canvas.line({x - 24, base - 5}, {x - 7, base - 5}, kLineColors[i], 3);
     x -= kLegendGap;
   }
 }
@@ -474,9 +342,9 @@ void draw_panel(Canvas& canvas, const Panel& panel, double last_step, const cv::
   draw_legend(canvas, panel, title_end, frame.x + frame.width, frame.y - 18);
   draw_axes(canvas, scale);
   for (size_t i = 0; i < panel.lines.size(); ++i)
-    draw_points(canvas, scale, panel.lines[i].pale, pale(kColors[i]), 1);
+    draw_points(canvas, scale, panel.lines[i].pale, pale(kLineColors[i]), 1);
   for (size_t i = panel.lines.size(); i-- > 0;) {  // the first one lies on top
-    draw_line(canvas, scale, panel.lines[i], kColors[i], i == 0 ? 2.6 : 1.8);
+    draw_line(canvas, scale, panel.lines[i], kLineColors[i], i == 0 ? 2.6 : 1.8);
   }
 }
 

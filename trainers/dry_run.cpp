@@ -74,10 +74,14 @@ DryRun dry_run(Task& task, const Json& config) {
   dry.projected_seconds = dry.seconds_per_step * static_cast<double>(dry.total_steps);
   dry.memory_bytes = peak_resident_memory();
   const ModelTensors& tensors = step.tensors();
-  dry.parameters = count_elements(tensors.parameters, false);
-  dry.trainable_parameters = count_elements(tensors.parameters, true);
-  dry.checkpoint_bytes =
-      bytes_of(tensors.parameters) + bytes_of(tensors.buffers) + bytes_of(step.optimizer().state());
+  const int64_t own = count_elements(tensors.own_weights, false);
+  dry.parameters = count_elements(tensors.parameters, false) + own;
+  dry.trainable_parameters = count_elements(tensors.parameters, true) + own;
+  for (const NamedTensors* list :
+       {&tensors.parameters, &tensors.buffers, &tensors.own_weights, &tensors.own_state}) {
+    dry.checkpoint_bytes += bytes_of(*list);
+  }
+  dry.checkpoint_bytes += bytes_of(step.optimizer().state());
   if (options.ema_decay > 0) dry.checkpoint_bytes += bytes_of(tensors.parameters) + bytes_of(tensors.buffers);
   return dry;
 }
