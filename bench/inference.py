@@ -1,30 +1,33 @@
-"""Inference of detr-resnet50 side by side: zoo against transformers and OpenVINO, random weights, one run.
+"""Inference side by side: zoo against PyTorch (eager, bf16, torch.compile) and OpenVINO, random weights, one run.
 
-    bench/inference.py [--size 640] [--threads 2] [--rounds 5] [--zoo build/release/zoo] [--skip-compile] [--json]
+    bench/inference.py [--model detr-resnet50|iresnet50] [--size N] [--batch 1] [--threads 2] [--rounds 5]
+                       [--zoo build/release/zoo] [--skip-compile] [--json]
 
 Every round takes each engine in turn: the Python ones in this process, zoo as `zoo bench` (whose own median over some
-seconds counts for its round). All get one picture without padding and warm up first. The table gives the median of the
-rounds, their range, the ratio to eager fp32 of the same run and the rate of arithmetic; below it the rate that a plain
-3x3 convolution reaches in the same run. Sets up nothing: `scripts/bench` installs what it imports.
+seconds counts for its round). All get the same pictures without padding and warm up first. The table gives the median
+of the rounds, their range, the ratio to eager fp32 of the same run and the rate of arithmetic; below it the rate that a
+plain 3x3 convolution reaches in the same run. detr-resnet50 is transformers' model, iresnet50 the restatement in
+tests/parity/faces.py. Sets up nothing: `scripts/bench` installs what it imports.
 """
 import argparse
 import copy
 import json
+import os
 import statistics
 import subprocess
+import sys
 import time
 import warnings
 
 import torch
-from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
-
-GFLOP_640 = 77.06  # of the forward pass at 640x640: 2 x the multiply-accumulates that `zoo summary` counts
 
 
 class Detr(torch.nn.Module):
     """transformers' model with the exported signature."""
 
     def __init__(self):
+        from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
+
         super().__init__()
         backbone = ResNetConfig(depths=[3, 4, 6, 3], out_features=["stage4"])
         config = DetrConfig(use_timm_backbone=False, use_pretrained_backbone=False, backbone=None,
@@ -34,6 +37,23 @@ class Detr(torch.nn.Module):
     def forward(self, pixels, mask):
         output = self.model(pixel_values=pixels, pixel_mask=mask)
         return output.logits, output.pred_boxes
+
+
+def detr(batch, size):
+    mask = torch.ones(batch, size, size, dtype=torch.long)
+    return Detr(), (torch.randn(batch, 3, size, size), mask)
+
+
+def iresnet50(batch, size):
+    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tests", "parity"))
+    from faces import IResNet
+
+    return IResNet([3, 4, 14, 3], [64, 128, 256, 512], (size, size)), (torch.randn(batch, 3, size, size),)
+
+
+# Recipe: the peer and its inputs, the usual size, GFLOP of a picture of that size (2 x the multiply-accumulates that
+# `zoo summary` counts).
+MODELS = {"detr-resnet50": (detr, 640, 77.06), "iresnet50": (iresnet50, 112, 12.62)}
 
 
 def timed(function):
@@ -53,44 +73,42 @@ def median_of(function, seconds=3.0):
     return statistics.median(times)
 
 
-def transformers_engines(pixels, mask, skip_compile):
-    plain = Detr().eval()
-    wide = pixels.contiguous(memory_format=torch.channels_last)
+def pytorch_engines(plain, inputs, skip_compile):
+    wide = (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
     last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
     compiled = None if skip_compile else torch.compile(last)
 
     def autocast(model):
         def run():
             with torch.autocast("cpu", torch.bfloat16):
-                return model(wide, mask)
+                return model(*wide)
 
         return run
 
-    engines = {"transformers eager fp32": lambda: plain(pixels, mask),
-               "transformers bf16 channels_last": autocast(last)}
+    engines = {"PyTorch eager fp32": lambda: plain(*inputs), "PyTorch bf16 channels_last": autocast(last)}
     if compiled is not None:
         engines["torch.compile bf16 channels_last"] = autocast(compiled)
-    return plain, engines
+    return engines
 
 
-def openvino_engines(model, pixels, mask, threads):
+def openvino_engines(model, inputs, threads):
     import openvino
 
-    converted = openvino.convert_model(model, example_input=(pixels, mask))
+    converted = openvino.convert_model(model, example_input=inputs)
     engines = {}
     for precision in ("f32", "bf16"):
         compiled = openvino.Core().compile_model(
             converted, "CPU", {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads,
                                "PERFORMANCE_HINT": "LATENCY"})
         runs = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        inputs = [pixels.numpy(), mask.numpy()]
-        engines[f"OpenVINO {precision} (runs {runs})"] = lambda compiled=compiled: compiled(inputs)
+        arrays = [x.numpy() for x in inputs]
+        engines[f"OpenVINO {precision} (runs {runs})"] = lambda compiled=compiled: compiled(arrays)
     return engines
 
 
-def zoo_engine(zoo, size, threads, precision):
-    command = [zoo, "bench", "--model", "detr-resnet50", "--input-size", f"{size}x{size}", "--threads", str(threads),
-               "--precision", precision, "--json"]
+def zoo_engine(options, precision):
+    command = [options.zoo, "bench", "--model", options.model, "--input-size", f"{options.size}x{options.size}",
+               "--batch-size", str(options.batch), "--threads", str(options.threads), "--precision", precision, "--json"]
 
     def run():
         metrics = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["metrics"]
@@ -103,7 +121,9 @@ def zoo_engine(zoo, size, threads, precision):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=640)
+    parser.add_argument("--model", choices=MODELS, default="detr-resnet50")
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--zoo", default="build/release/zoo")
@@ -113,11 +133,12 @@ def main():
     warnings.filterwarnings("ignore")
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    pixels = torch.randn(1, 3, options.size, options.size)
-    mask = torch.ones(1, options.size, options.size, dtype=torch.long)
+    make, usual_size, _ = MODELS[options.model]
+    options.size = options.size or usual_size
     with torch.no_grad():
-        plain, engines = transformers_engines(pixels, mask, options.skip_compile)
-        engines.update(openvino_engines(plain, pixels, mask, options.threads))
+        plain, inputs = make(options.batch, options.size)
+        engines = pytorch_engines(plain.eval(), inputs, options.skip_compile)
+        engines.update(openvino_engines(plain, inputs, options.threads))
         convolution = torch.nn.Conv2d(256, 256, 3, padding=1).bfloat16().to(memory_format=torch.channels_last)
         map_ = torch.randn(1, 256, 80, 80).bfloat16().contiguous(memory_format=torch.channels_last)
         engines["(3x3 convolution bf16)"] = lambda: convolution(map_)
@@ -126,7 +147,7 @@ def main():
                 engine()
         rounds = {name: (lambda e=engine: median_of(timed(e))) for name, engine in engines.items()}
         for precision in ("fp32", "bf16"):
-            rounds[f"zoo {precision}"] = zoo_engine(options.zoo, options.size, options.threads, precision)
+            rounds[f"zoo {precision}"] = zoo_engine(options, precision)
         seconds = {name: [] for name in rounds}
         for _ in range(options.rounds):
             for name, run in rounds.items():
@@ -136,13 +157,14 @@ def main():
 
 def report(seconds, options):
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    eager = medians["transformers eager fp32"]
-    gflop = GFLOP_640 * (options.size / 640) ** 2
+    eager = medians["PyTorch eager fp32"]
+    _, usual_size, gflop = MODELS[options.model]
+    gflop *= options.batch * (options.size / usual_size) ** 2
     rate = 2 * 256 * 256 * 9 * 6400 / medians.pop("(3x3 convolution bf16)") / 1e9
     if options.json:
         print(json.dumps({"seconds": seconds, "medians": medians, "convolution_gflops": rate}))
         return
-    print(f"| detr-resnet50 {options.size}x{options.size}, batch 1, {options.threads} threads | ms | range | x eager | GFLOP/s |")
+    print(f"| {options.model} {options.size}x{options.size}, batch {options.batch}, {options.threads} threads | ms | range | x eager | GFLOP/s |")
     print("|---|---|---|---|---|")
     for name, median in medians.items():
         low, high = min(seconds[name]), max(seconds[name])

@@ -10,7 +10,7 @@ namespace zoo {
 namespace {
 
 constexpr const char* kTarAtFar = "tar_at_far";
-const std::string kMark = "*";
+constexpr const char* kMark = "*";
 
 std::string cell(const Json& value) {
   if (value.is_null()) return "n/a";
@@ -38,14 +38,25 @@ bool beyond_impostors(const NamedMetrics& result, const std::string& far) {
   return std::strtod(far.c_str(), nullptr) * result.details.at("impostor").get<double>() < 1;
 }
 
-std::string tar_cell(const NamedMetrics& result, const std::string& far) {
-  const Json& value = result.metrics.at(kTarAtFar).at(far);
-  return cell(value) + (!value.is_null() && beyond_impostors(result, far) ? kMark : "");
+bool is_marked(const NamedMetrics& result, const std::string& far) {
+  return !result.metrics.at(kTarAtFar).at(far).is_null() && beyond_impostors(result, far);
 }
 
-std::string footnote(const std::string& table) {
-  if (table.find(kMark) == std::string::npos) return "";
-  return kMark + " fewer impostors than that rate asks for: the share above every impostor\n";
+std::string tar_cell(const NamedMetrics& result, const std::string& far) {
+  return cell(result.metrics.at(kTarAtFar).at(far)) + (is_marked(result, far) ? kMark : "");
+}
+
+/// What the mark means, where there is one.
+std::string footnote(const std::vector<NamedMetrics>& results) {
+  for (const NamedMetrics& result : results) {
+    if (!result.metrics.contains(kTarAtFar)) continue;
+    for (const auto& item : result.metrics.at(kTarAtFar).items()) {
+      if (is_marked(result, item.key()))
+        return std::string(kMark) +
+               " fewer impostors than that rate asks for: the share above every impostor\n";
+    }
+  }
+  return "";
 }
 
 /// One row a data set; rates within `tar_at_far` are columns of their own where there are several.
@@ -97,7 +108,7 @@ std::string metrics_table(const std::vector<NamedMetrics>& results) {
   if (results.size() == 1) {
     for (const std::string& name : nested) text += "\n" + nested_table(results.front(), name);
   }
-  return text + footnote(text);
+  return text + footnote(results);
 }
 
 Json results_json(const std::string& command, const Json& model, const std::vector<NamedMetrics>& results) {

@@ -288,9 +288,9 @@ std::string face_table(const std::vector<FaceCounts>& splits) {
                "with landmarks", "pairs", "genuine"});
   for (const FaceCounts& split : splits) {
     table.add({split.name, with_thousands(split.pictures), with_thousands(split.identities),
-               with_thousands(split.single), format("%lld, %lld, %lld", static_cast<long long>(split.least),
-                                                    static_cast<long long>(split.median),
-                                                    static_cast<long long>(split.most)),
+               with_thousands(split.single),
+               format("%lld, %lld, %lld", static_cast<long long>(split.least),
+                      static_cast<long long>(split.median), static_cast<long long>(split.most)),
                with_thousands(split.with_landmarks), with_thousands(split.pairs),
                with_thousands(split.genuine_pairs)});
   }
@@ -378,7 +378,8 @@ std::string CheckReport::str() const {
 }
 
 CheckReport check_data(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress) {
-  return data_kind(spec).task == "verification" ? check_faces(spec, progress) : check_detection(spec, progress);
+  return data_kind(spec).task == "verification" ? check_faces(spec, progress)
+                                                : check_detection(spec, progress);
 }
 
 CheckReport check_detection(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress) {

@@ -33,9 +33,9 @@ struct SplitCounts {
 struct FaceCounts {
   std::string name;
   int64_t pictures = 0, with_landmarks = 0;
-  int64_t identities = 0, single = 0;         ///< with pictures; with one alone
-  int64_t least = 0, median = 0, most = 0;    ///< pictures of an identity
-  int64_t pairs = 0, genuine_pairs = 0;       ///< that the set lists
+  int64_t identities = 0, single = 0;       ///< with pictures; with one alone
+  int64_t least = 0, median = 0, most = 0;  ///< pictures of an identity
+  int64_t pairs = 0, genuine_pairs = 0;     ///< that the set lists
 
   Json to_json() const;
 };

@@ -311,7 +311,8 @@ std::vector<FaceRow> face_rows(const FaceDataset& dataset, int64_t rows, int64_t
     row.name = dataset.identities()[static_cast<size_t>(identity)];
     if (static_cast<int64_t>(row.records.size()) < pictures) row.records.push_back(i);
   }
-  all.erase(std::remove_if(all.begin(), all.end(), [](const FaceRow& row) { return row.records.empty(); }), all.end());
+  all.erase(std::remove_if(all.begin(), all.end(), [](const FaceRow& row) { return row.records.empty(); }),
+            all.end());
   for (int64_t i = 0; all.empty() && i < dataset.size(); i += pictures) {
     all.push_back({dataset.record(i).name, {}});
     for (int64_t k = i; k < std::min(dataset.size(), i + pictures); ++k) all.back().records.push_back(k);
@@ -369,12 +370,15 @@ cv::Mat draw_detections(const cv::Mat& rgb, const std::vector<DrawnBox>& boxes) 
 cv::Mat show_faces(const FaceDataset& dataset, int64_t identities, int64_t pictures) {
   const std::vector<FaceRow> rows = face_rows(dataset, identities, pictures);
   const int side = (kSheetWidth - kGap) / static_cast<int>(pictures) - kGap, step = side + kCaption + kGap;
-  cv::Mat sheet(kHeader + step * static_cast<int>(rows.size()), kSheetWidth, CV_8UC3, cv::Scalar(250, 250, 250));
-  draw_text(sheet, fitted(plain(dataset.description()), 14, kSheetWidth - 2 * kGap), kGap, 40, 14, {30, 30, 30});
+  cv::Mat sheet(kHeader + step * static_cast<int>(rows.size()), kSheetWidth, CV_8UC3,
+                cv::Scalar(250, 250, 250));
+  draw_text(sheet, fitted(plain(dataset.description()), 14, kSheetWidth - 2 * kGap), kGap, 40, 14,
+            {30, 30, 30});
   for (size_t r = 0; r < rows.size(); ++r) {
     const int y = kHeader + step * static_cast<int>(r);
     for (size_t i = 0; i < rows[r].records.size(); ++i) {
-      draw_face(sheet, dataset, rows[r].records[i], {kGap + static_cast<int>(i) * (side + kGap), y, side, side});
+      draw_face(sheet, dataset, rows[r].records[i],
+                {kGap + static_cast<int>(i) * (side + kGap), y, side, side});
     }
     draw_text(sheet, plain(rows[r].name), kGap, y + side + 19, 9, {90, 90, 90});
   }

@@ -23,8 +23,7 @@ std::string choose_split(const DataSpec& spec, const std::string& default_split,
   const std::string wanted = spec.option("split");
   if (found == std::vector<std::string>{""}) {
     if (wanted.empty()) return "";
-    throw Error(spec.text + ": " + spec.path +
-                " is one set without splits, expected the SPEC without split");
+    throw Error(spec.text + ": " + spec.path + " is one set without splits, expected the SPEC without split");
   }
   const std::string split = find_split(wanted.empty() ? default_split : wanted, wanted.empty(), found);
   if (!split.empty()) return split;

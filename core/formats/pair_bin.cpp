@@ -108,7 +108,8 @@ class PairBinReader {
     if (is_numpy(bin_.pickle.class_name(array), "numeric._frombuffer") && call != nullptr) {
       bytes = (*call)[0];
       type = (*call)[1];
-    } else if (const PickleValue& state = at(array.state); state.kind == Kind::tuple && state.items.size() == 5) {
+    } else if (const PickleValue& state = at(array.state);
+               state.kind == Kind::tuple && state.items.size() == 5) {
       type = state.items[2];
       bytes = state.items[4];
     } else {

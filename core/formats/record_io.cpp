@@ -53,9 +53,9 @@ std::string_view RecordFile::read(const RecordPlace& place, std::string& joined,
     const uint32_t word = word_at(data_ + at + 4), kind = word >> kLengthBits;
     const uint64_t length = word & kLengthMask;
     if (length > size_ - at - 8) {
-      fail(place, format("needs %llu bytes, %llu are left: the file is truncated",
-                         static_cast<unsigned long long>(length),
-                         static_cast<unsigned long long>(size_ - at - 8)));
+      fail(place,
+           format("needs %llu bytes, %llu are left: the file is truncated",
+                  static_cast<unsigned long long>(length), static_cast<unsigned long long>(size_ - at - 8)));
     }
     if (first ? kind != kWhole && kind != kFirst : kind != kMiddle && kind != kLast) {
       fail(place, first ? "is a later part of a record, expected the first"
@@ -103,8 +103,8 @@ std::vector<RecordPlace> read_record_index(std::string_view text, const std::str
   if (!std::is_sorted(keys.begin(), keys.end())) std::sort(keys.begin(), keys.end());
   const auto twice = std::adjacent_find(keys.begin(), keys.end());
   if (twice != keys.end()) {
-    throw Error(format("%s: key %lld comes twice, expected each once", name.c_str(),
-                       static_cast<long long>(*twice)));
+    throw Error(
+        format("%s: key %lld comes twice, expected each once", name.c_str(), static_cast<long long>(*twice)));
   }
   return places;
 }
@@ -118,7 +118,8 @@ float ImageRecord::label(size_t i) const {
 ImageRecord parse_image_record(const RecordFile& file, const RecordPlace& place, std::string_view bytes) {
   constexpr size_t kHeader = ImageRecord::kHeader;
   if (bytes.size() < kHeader) {
-    file.fail(place, format("holds %zu bytes, expected a header of %zu and a picture", bytes.size(), kHeader));
+    file.fail(place,
+              format("holds %zu bytes, expected a header of %zu and a picture", bytes.size(), kHeader));
   }
   ImageRecord record;
   std::memcpy(&record.flag, bytes.data(), 4);

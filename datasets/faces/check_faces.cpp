@@ -30,22 +30,28 @@ struct Decoded {
   size_t hash = 0;
 };
 
-std::optional<Finding> review_landmarks(const FaceRecord& record, const cv::Mat& image, const std::string& file) {
+std::optional<Finding> review_landmarks(const FaceRecord& record, const cv::Mat& image,
+                                        const std::string& file) {
   if (!record.landmarks) return std::nullopt;
   const FaceLandmarks& points = *record.landmarks;
   const bool one_point = std::equal(points.begin() + 2, points.end(), points.begin());
   if (one_point) {
-    return Finding{file, record.name, "its five landmarks are one point", "eyes, nose and mouth corners", true, kSkipped};
+    return Finding{file, record.name, "its five landmarks are one point", "eyes, nose and mouth corners",
+                   true, kSkipped};
   }
   for (size_t i = 0; i < 10; i += 2) {
     if (points[i] >= 0 && points[i + 1] >= 0 && points[i] <= static_cast<float>(image.cols) &&
         points[i + 1] <= static_cast<float>(image.rows)) {
       continue;
     }
-    return Finding{file, record.name,
-                   format("landmark %zu (%g, %g) lies outside the picture of %dx%d", i / 2 + 1,
-                          static_cast<double>(points[i]), static_cast<double>(points[i + 1]), image.cols, image.rows),
-                   "five points inside", false, "the face is aligned with a part that is black"};
+    return Finding{
+        file,
+        record.name,
+        format("landmark %zu (%g, %g) lies outside the picture of %dx%d", i / 2 + 1,
+               static_cast<double>(points[i]), static_cast<double>(points[i + 1]), image.cols, image.rows),
+        "five points inside",
+        false,
+        "the face is aligned with a part that is black"};
   }
   return std::nullopt;
 }
@@ -54,7 +60,8 @@ Decoded decode(const Split& split, int64_t index, const std::string& file) {
   const FaceRecord record = split.dataset->record(index);
   try {
     const cv::Mat image = split.dataset->image(index);
-    const std::string_view pixels(reinterpret_cast<const char*>(image.data), image.total() * image.elemSize());
+    const std::string_view pixels(reinterpret_cast<const char*>(image.data),
+                                  image.total() * image.elemSize());
     return {review_landmarks(record, image, file), std::hash<std::string_view>()(pixels)};
   } catch (const Error& error) {
     Finding finding = finding_of(error, file, record.name, "a whole picture");
@@ -66,7 +73,8 @@ Decoded decode(const Split& split, int64_t index, const std::string& file) {
   }
 }
 
-std::vector<Decoded> decode_all(const Split& split, const std::string& file, const std::function<void(int64_t)>& progress) {
+std::vector<Decoded> decode_all(const Split& split, const std::string& file,
+                                const std::function<void(int64_t)>& progress) {
   std::vector<Decoded> results(static_cast<size_t>(split.dataset->size()));
   std::mutex mutex;
   int64_t done = 0;
@@ -82,7 +90,8 @@ std::vector<Decoded> decode_all(const Split& split, const std::string& file, con
 /// pairs, so that only what has identities is looked at.
 class Duplicates {
  public:
-  void add(size_t s, const Split& split, int64_t index, size_t hash, const std::string& file, Findings& findings) {
+  void add(size_t s, const Split& split, int64_t index, size_t hash, const std::string& file,
+           Findings& findings) {
     const FaceRecord record = split.dataset->record(index);
     if (record.identity < 0) return;
     const std::string& identity = split.identity_name(record.identity);
@@ -90,7 +99,7 @@ class Duplicates {
     if (fresh) return;
     const Seen& other = first->second;
     findings.note(file, record.name, "the same picture as " + other.name, "each picture once",
-                  other.split != s               ? "verification sees a picture of the training"
+                  other.split != s             ? "verification sees a picture of the training"
                   : other.identity != identity ? "one picture of two people: wrong labels"
                                                : "used twice in training");
   }
@@ -126,9 +135,11 @@ FaceCounts count(const Split& split) {
   return counts;
 }
 
-void review_identities(const Split& split, const FaceCounts& counts, const std::string& file, Findings& findings) {
+void review_identities(const Split& split, const FaceCounts& counts, const std::string& file,
+                       Findings& findings) {
   if (counts.single > 0) {
-    findings.note(file, counts.name, format("%lld identities have one picture", static_cast<long long>(counts.single)),
+    findings.note(file, counts.name,
+                  format("%lld identities have one picture", static_cast<long long>(counts.single)),
                   "two or more of each", "no genuine pair; little to learn from");
   }
   const auto empty = static_cast<int64_t>(split.dataset->identities().size()) - counts.identities;
@@ -147,7 +158,8 @@ void review_overlap(const Split& train, const Split& val, const std::string& fil
   if (both.empty()) return;
   const size_t number = both.size();
   both.resize(std::min<size_t>(number, 5));
-  findings.note(file, val.name, format("%zu identities are in split %s too: ", number, train.name.c_str()) + join(both, ", "),
+  findings.note(file, val.name,
+                format("%zu identities are in split %s too: ", number, train.name.c_str()) + join(both, ", "),
                 "other people in each split", "verification is not of unseen people");
 }
 
@@ -164,7 +176,8 @@ void review_pairs(const DataSpec& spec, const Split& split, Findings& findings, 
     }
   }
   counts.pairs = static_cast<int64_t>(pairs.size());
-  counts.genuine_pairs = std::count_if(pairs.begin(), pairs.end(), [](const FacePair& pair) { return pair.same; });
+  counts.genuine_pairs =
+      std::count_if(pairs.begin(), pairs.end(), [](const FacePair& pair) { return pair.same; });
 }
 
 std::vector<Split> open_splits(const DataSpec& spec, Findings& findings) {
@@ -201,7 +214,8 @@ CheckReport check_faces(const DataSpec& spec, const std::function<void(int64_t, 
     before += split.dataset->size();
     for (size_t i = 0; i < decoded.size(); ++i) {
       if (decoded[i].finding) findings.add(*decoded[i].finding);
-      if (decoded[i].hash != 0) duplicates.add(s, split, static_cast<int64_t>(i), decoded[i].hash, file, findings);
+      if (decoded[i].hash != 0)
+        duplicates.add(s, split, static_cast<int64_t>(i), decoded[i].hash, file, findings);
     }
     report.faces.push_back(count(split));
     review_identities(split, report.faces.back(), file, findings);

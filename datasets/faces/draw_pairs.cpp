@@ -33,7 +33,8 @@ const int64_t& any_of(const std::vector<int64_t>& values, RandomStream& rng) {
 /// Up to `count` different pairs in random order. `all`: how many there are; where few are left to find by chance,
 /// `every` lists them.
 template <class Draw, class Every>
-std::vector<Pair> different_pairs(int64_t count, double all, RandomStream& rng, const Draw& draw, const Every& every) {
+std::vector<Pair> different_pairs(int64_t count, double all, RandomStream& rng, const Draw& draw,
+                                  const Every& every) {
   std::vector<Pair> pairs;
   if (all <= 4.0 * static_cast<double>(count)) {
     const std::vector<Pair> list = every();
@@ -43,14 +44,16 @@ std::vector<Pair> different_pairs(int64_t count, double all, RandomStream& rng, 
     return pairs;
   }
   std::set<Pair> taken;
-  for (int64_t attempt = 0; attempt < kAttempts * count && static_cast<int64_t>(pairs.size()) < count; ++attempt) {
+  for (int64_t attempt = 0; attempt < kAttempts * count && static_cast<int64_t>(pairs.size()) < count;
+       ++attempt) {
     const Pair pair = draw();
     if (taken.insert(std::minmax(pair.first, pair.second)).second) pairs.push_back(pair);
   }
   return pairs;
 }
 
-std::vector<Pair> genuine_pairs(const std::vector<std::vector<int64_t>>& pictures, int64_t count, RandomStream& rng) {
+std::vector<Pair> genuine_pairs(const std::vector<std::vector<int64_t>>& pictures, int64_t count,
+                                RandomStream& rng) {
   std::vector<int64_t> able;
   double all = 0;
   for (size_t i = 0; i < pictures.size(); ++i) {
@@ -77,7 +80,8 @@ std::vector<Pair> genuine_pairs(const std::vector<std::vector<int64_t>>& picture
   return different_pairs(count, all, rng, draw, every);
 }
 
-std::vector<Pair> impostor_pairs(const std::vector<std::vector<int64_t>>& pictures, int64_t count, RandomStream& rng) {
+std::vector<Pair> impostor_pairs(const std::vector<std::vector<int64_t>>& pictures, int64_t count,
+                                 RandomStream& rng) {
   double sum = 0, squares = 0;
   for (const std::vector<int64_t>& own : pictures) {
     const auto n = static_cast<double>(own.size());
@@ -118,7 +122,8 @@ std::vector<FacePair> draw_face_pairs(const FaceDataset& dataset, int64_t pairs,
   }
   auto half = static_cast<int64_t>(std::min(same.size(), different.size()));
   if (half == 0) {
-    throw Error(dataset.description() + ": no pairs can be made, expected two identities and one with two pictures");
+    throw Error(dataset.description() +
+                ": no pairs can be made, expected two identities and one with two pictures");
   }
   const bool folds = half >= kFolds;
   if (folds) half -= half % kFolds;

@@ -19,7 +19,8 @@ void fill_slot(const cv::Mat& face, const FaceTransformOptions& options, float* 
   }
   const int64_t plane = static_cast<int64_t>(face.rows) * face.cols;
   for (int y = 0; y < face.rows; ++y, pixels += face.cols) {
-    normalize_row(face.ptr(y), face.cols, face.cols, scale, shift, pixels, pixels + plane, pixels + 2 * plane);
+    normalize_row(face.ptr(y), face.cols, face.cols, scale, shift, pixels, pixels + plane,
+                  pixels + 2 * plane);
   }
 }
 
@@ -87,14 +88,17 @@ torch::Tensor face_tensor(const cv::Mat& face, const FaceTransformOptions& optio
 }
 
 std::unique_ptr<BatchSource> face_batches(std::shared_ptr<FaceDataset> dataset, const DataOptions& options,
-                                          const FaceTransformOptions& transform, bool training, uint64_t seed) {
+                                          const FaceTransformOptions& transform, bool training,
+                                          uint64_t seed) {
   LoaderOptions loader;
   loader.batch_size = training || options.val_batch_size == 0 ? options.batch_size : options.val_batch_size;
   loader.workers = options.workers;
   loader.shuffle = loader.drop_last = training;
   loader.skip_bad = options.skip_bad;
   loader.seed = seed;
-  loader.name = [dataset](int64_t record) { return dataset->description() + ": " + dataset->record(record).name; };
+  loader.name = [dataset](int64_t record) {
+    return dataset->description() + ": " + dataset->record(record).name;
+  };
   const int64_t records = dataset->size();
   return make_loader<FaceSample>(
       records, loader,

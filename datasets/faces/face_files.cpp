@@ -114,7 +114,8 @@ FaceFiles read_identity_folders(const std::string& folder, Findings& findings) {
     if (source.files.size() > before) {
       source.identities.push_back(name);
     } else {
-      findings.note(inner, "", "the folder holds no picture", "pictures of one person", "no identity of the set");
+      findings.note(inner, "", "the folder holds no picture", "pictures of one person",
+                    "no identity of the set");
     }
   }
   if (source.files.empty()) {

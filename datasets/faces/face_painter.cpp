@@ -6,7 +6,7 @@
 namespace zoo::drawn {
 namespace {
 
-constexpr float kFieldOfView = 2.9f;  // of the picture, at scale 1
+constexpr float kFieldOfView = 2.7f;  // of the picture, at scale 1
 constexpr float kDepth = 0.95f;       // half depth of the head
 constexpr Color kBlack = {18, 14, 16}, kWhite = {240, 238, 234};
 
@@ -100,7 +100,11 @@ class Pose {
 class FacePainter {
  public:
   FacePainter(const Person& person, const Shot& shot, int64_t size)
-      : p_(person), s_(shot), size_(static_cast<int>(size)), view_(shot, size), pose_(person, shot),
+      : p_(person),
+        s_(shot),
+        size_(static_cast<int>(size)),
+        view_(shot, size),
+        pose_(person, shot),
         pixels_(static_cast<size_t>(size * size)) {}
 
   cv::Mat paint(RandomStream& rng) {
@@ -189,7 +193,8 @@ class FacePainter {
   static Color ground_color(RandomStream& rng) {
     const auto grey = static_cast<float>(rng.uniform(0, 255));
     Color color;
-    for (float& channel : color) channel = std::clamp(grey + static_cast<float>(rng.uniform(-70, 70)), 8.f, 247.f);
+    for (float& channel : color)
+      channel = std::clamp(grey + static_cast<float>(rng.uniform(-70, 70)), 8.f, 247.f);
     return color;
   }
 
@@ -201,7 +206,8 @@ class FacePainter {
     const Color color = ground_color(rng);
     const float height = bar ? 4.f : radius;
     lay(x, y, height + soft, color, [&](float px, float py, Color&) {
-      const float across = std::abs(px - x), distance = bar ? across : std::sqrt(across * across + (py - y) * (py - y));
+      const float across = std::abs(px - x),
+                  distance = bar ? across : std::sqrt(across * across + (py - y) * (py - y));
       return 0.85f * (1 - smooth_step(radius - soft, radius + soft, distance));
     });
   }
@@ -209,10 +215,12 @@ class FacePainter {
   /// The colour of hair at a place: strands that spread from the parting.
   void comb(float x, float y, Color& color) const {
     const float root = p_.hair == Hair::centre_part ? 0 : p_.parting;
-    const float phase = p_.strand_frequency * (x - root) / (std::abs(y + 1.9f) + 0.4f) * 1.4f + p_.strand_phase;
+    const float phase =
+        p_.strand_frequency * (x - root) / (std::abs(y + 1.9f) + 0.4f) * 1.4f + p_.strand_phase;
     const float curl = p_.hair == Hair::curls ? 0.5f * zigzag(y * 1.8f + x * 1.2f) : 0;
     const float shine = bump((y + 0.95f) * (y + 0.95f) * 8);
-    color = scaled(color, 0.92f + 0.06f * zigzag(phase + curl) + 0.04f * zigzag(0.37f * phase) + 0.16f * shine);
+    color =
+        scaled(color, 0.92f + 0.06f * zigzag(phase + curl) + 0.04f * zigzag(0.37f * phase) + 0.16f * shine);
   }
 
   float outline_waves(float x, float y) const {
@@ -226,11 +234,12 @@ class FacePainter {
   void paint_back_hair() {
     if (!has_hair()) return;
     if (p_.bun) {
-      lay(0, -p_.brow_height - 0.28f, 0.42f, scaled(p_.hair_color, 0.88f), [&](float x, float y, Color& color) {
-        comb(x * 2, y, color);
-        const float dy = y + p_.brow_height + 0.2f;
-        return inside(std::sqrt(x * x + dy * dy) - 0.38f);
-      });
+      lay(0, -p_.brow_height - 0.28f, 0.42f, scaled(p_.hair_color, 0.88f),
+          [&](float x, float y, Color& color) {
+            comb(x * 2, y, color);
+            const float dy = y + p_.brow_height + 0.2f;
+            return inside(std::sqrt(x * x + dy * dy) - 0.38f);
+          });
     }
     const float width = p_.width + p_.hair_volume;
     const float length = std::max(p_.hair_length, p_.hair == Hair::curls ? 0.35f : 0.f);
@@ -259,16 +268,16 @@ class FacePainter {
       const float x = side * (p_.width + 0.02f) - 0.5f * pose_.lean(), y = 0.06f;
       if (!hidden) {
         lay(x, y, 0.4f, scaled(p_.skin, 0.88f), [&](float px, float py, Color& color) {
-          const float u = (px - x) / (0.62f * p_.ear_size), v = (py - y) / p_.ear_size, r = std::sqrt(u * u + v * v);
+          const float u = (px - x) / (0.62f * p_.ear_size), v = (py - y) / p_.ear_size,
+                      r = std::sqrt(u * u + v * v);
           if (r < 0.6f) color = scaled(color, 0.85f);
           return inside((r - 1) * 0.62f * p_.ear_size);
         });
       }
       if (!p_.earrings) continue;
       const float ring = y + p_.ear_size + 0.08f;
-      lay(x, ring, 0.12f, p_.earring_color, [&](float px, float py, Color&) {
-        return inside(std::hypot(px - x, py - ring) - 0.085f);
-      });
+      lay(x, ring, 0.12f, p_.earring_color,
+          [&](float px, float py, Color&) { return inside(std::hypot(px - x, py - ring) - 0.085f); });
     }
   }
 
@@ -278,7 +287,8 @@ class FacePainter {
       const float distance = head_distance(x, y);
       const float side = std::abs(x - pose_.lean()) - cheek;
       const float blush = bump(side * side * 14 + (y - 0.32f) * (y - 0.32f) * 14);
-      color = {color[0] * (1 + 0.03f * blush), color[1] * (1 - 0.10f * blush), color[2] * (1 - 0.08f * blush)};
+      color = {color[0] * (1 + 0.03f * blush), color[1] * (1 - 0.10f * blush),
+               color[2] * (1 - 0.08f * blush)};
       return inside(distance);
     });
   }
@@ -302,7 +312,8 @@ class FacePainter {
     }
   }
 
-  void stroke(const cv::Point2f& from, const cv::Point2f& to, float half_width, const Color& color, float strength) {
+  void stroke(const cv::Point2f& from, const cv::Point2f& to, float half_width, const Color& color,
+              float strength) {
     const cv::Point2f middle = (from + to) * 0.5f, along = to - from;
     const float length2 = std::max(1e-6f, along.dot(along));
     lay(middle.x, middle.y, std::sqrt(length2) * 0.5f + half_width, color, [&](float x, float y, Color&) {
@@ -316,15 +327,19 @@ class FacePainter {
     const Place root = pose_.place(0, p_.eye_y, 0.06f), tip = pose_.place(0, p_.nose_y, 0.28f);
     // The flank away from the light lies in shade.
     const float dark = s_.light_x > 0 ? -1.f : 1.f, height = std::max(0.1f, tip.y - root.y);
-    lay((root.x + tip.x) / 2, (root.y + tip.y) / 2, 0.6f, scaled(p_.skin, 0.68f), [&](float x, float y, Color&) {
-      const float t = (y - root.y) / height;
-      if (t < 0 || t > 1.06f) return 0.f;
-      const float half = p_.nose_width * (0.35f + 0.65f * t * t), u = (x - root.x - t * (tip.x - root.x)) / half;
-      const float flank = bump((u - dark * 0.75f) * (u - dark * 0.75f) * 4.5f);
-      return p_.nose_bridge * 0.75f * flank * smooth_step(-0.05f, 0.3f, t) * (1 - smooth_step(0.95f, 1.06f, t));
-    });
+    lay((root.x + tip.x) / 2, (root.y + tip.y) / 2, 0.6f, scaled(p_.skin, 0.68f),
+        [&](float x, float y, Color&) {
+          const float t = (y - root.y) / height;
+          if (t < 0 || t > 1.06f) return 0.f;
+          const float half = p_.nose_width * (0.35f + 0.65f * t * t),
+                      u = (x - root.x - t * (tip.x - root.x)) / half;
+          const float flank = bump((u - dark * 0.75f) * (u - dark * 0.75f) * 4.5f);
+          return p_.nose_bridge * 0.75f * flank * smooth_step(-0.05f, 0.3f, t) *
+                 (1 - smooth_step(0.95f, 1.06f, t));
+        });
     lay(tip.x, tip.y, p_.nose_width * 1.8f, mix(p_.skin, kWhite, 0.35f), [&](float x, float y, Color&) {
-      const float dx = (x - tip.x) / (p_.nose_width * 0.75f), dy = (y - tip.y + 0.06f) / (p_.nose_width * 0.6f);
+      const float dx = (x - tip.x) / (p_.nose_width * 0.75f),
+                  dy = (y - tip.y + 0.06f) / (p_.nose_width * 0.6f);
       return 0.45f * bump(dx * dx + dy * dy);
     });
     const float wing = p_.nose_width;
@@ -343,13 +358,15 @@ class FacePainter {
 
   void paint_eye(float side) {
     const Place at = pose_.place(side * p_.eye_x, p_.eye_y);
-    const float width = p_.eye_width * at.squeeze, open = p_.eye_height * s_.eye_open, slant = -side * p_.eye_slant;
+    const float width = p_.eye_width * at.squeeze, open = p_.eye_height * s_.eye_open,
+                slant = -side * p_.eye_slant;
     const float iris_x = s_.gaze_x * 0.35f * width, iris_y = s_.gaze_y * p_.eye_height;
     const float iris_radius = p_.iris_radius, pupil = 0.45f * iris_radius;
-    lay(at.x, at.y + 0.02f, p_.eye_width * 1.7f, scaled(p_.skin, 0.72f), [&](float x, float y, Color&) {  // socket
-      const float u = (x - at.x) / (width * 1.5f), v = (y - at.y + 0.03f) / (p_.eye_height * 2.1f);
-      return 0.5f * bump(u * u + v * v);
-    });
+    lay(at.x, at.y + 0.02f, p_.eye_width * 1.7f, scaled(p_.skin, 0.72f),
+        [&](float x, float y, Color&) {  // socket
+          const float u = (x - at.x) / (width * 1.5f), v = (y - at.y + 0.03f) / (p_.eye_height * 2.1f);
+          return 0.5f * bump(u * u + v * v);
+        });
     lay(at.x, at.y, p_.eye_width * 1.4f, kWhite, [&](float x, float y, Color& color) {
       const float u = (x - at.x) / width, v = y - at.y - slant * (x - at.x), uu = u * u;
       if (uu > 1.4f) return 0.f;
@@ -390,14 +407,16 @@ class FacePainter {
       const float u = (x - at.x) / width, uu = u * u;
       if (uu > 1.25f) return 0.f;
       const float v = y - at.y + curve * (uu - 0.3f), round = std::max(0.f, 1 - uu);
-      const float bow = p_.upper_lip * (round + 0.35f * bump((std::abs(u) - 0.3f) * (std::abs(u) - 0.3f) * 14));
+      const float bow =
+          p_.upper_lip * (round + 0.35f * bump((std::abs(u) - 0.3f) * (std::abs(u) - 0.3f) * 14));
       const float gap = open * round, top = -gap * 0.45f - bow, bottom = gap + p_.lower_lip * round;
       const float lips = std::max(std::max(top - v, v - bottom), (std::abs(u) - 1) * width);
       const float inner = std::max(std::max(-gap * 0.45f - v, v - gap), (std::abs(u) - 0.97f) * width);
       const bool teeth = v < -gap * 0.45f + 0.06f + 0.25f * open;
       if (v < 0) color = scaled(color, 0.82f);
       if (open > 0.02f) color = mix(color, teeth ? kWhite : Color{70, 22, 28}, inside(inner));
-      const float line = open > 0.02f ? 0.f : inside(std::abs(v) - 0.018f) * inside((std::abs(u) - 1.02f) * width);
+      const float line =
+          open > 0.02f ? 0.f : inside(std::abs(v) - 0.018f) * inside((std::abs(u) - 1.02f) * width);
       color = mix(color, {66, 28, 30}, line);
       return std::max(inside(lips), line);
     });
@@ -413,18 +432,23 @@ class FacePainter {
       const float u = (x - mouth.x) / p_.mouth_width, v = y - mouth.y, uu = u * u;
       const float curve = -0.12f * s_.smile * (uu - 0.3f);
       const float lip_top = curve - p_.upper_lip - 0.02f - 0.07f * s_.mouth_open;
-      const float moustache = std::max(std::max(v - lip_top - 0.05f * uu, nose.y + 0.11f + 0.16f * uu - y), (std::abs(u) - 1.15f) * 0.3f);
+      const float moustache = std::max(std::max(v - lip_top - 0.05f * uu, nose.y + 0.11f + 0.16f * uu - y),
+                                       (std::abs(u) - 1.15f) * 0.3f);
       const float lip_bottom = curve + p_.lower_lip + 0.03f + 0.15f * s_.mouth_open;
       const float edge = head_distance(x, y, p_.beard == Beard::full ? 0.1f : 0.f);
-      const float chin = (y - mouth.y - 0.3f) / 0.34f, goatee_round = (std::sqrt(uu * 1.6f + chin * chin) - 1) * 0.34f;
+      const float chin = (y - mouth.y - 0.3f) / 0.34f,
+                  goatee_round = (std::sqrt(uu * 1.6f + chin * chin) - 1) * 0.34f;
       const float goatee = std::max(std::max(lip_bottom - v, goatee_round), edge);
       own = scaled(own, 0.92f + 0.08f * zigzag(13 * x + 2 * y));
       float shape = 1;
       if (p_.beard != Beard::goatee) shape = std::min(shape, moustache);
       if (p_.beard != Beard::moustache) shape = std::min(shape, goatee);
       if (wide) {
-        const float low = 0.62f - 0.62f * smooth_step(0.55f, 0.95f, std::abs(x - pose_.lean() * y) / p_.width);
-        const float mouth_hole = 1 - (uu * 0.72f + std::pow((v - (lip_top + lip_bottom) / 2) / (0.5f * (lip_bottom - lip_top)), 2.f));
+        const float low =
+            0.62f - 0.62f * smooth_step(0.55f, 0.95f, std::abs(x - pose_.lean() * y) / p_.width);
+        const float mouth_hole =
+            1 -
+            (uu * 0.72f + std::pow((v - (lip_top + lip_bottom) / 2) / (0.5f * (lip_bottom - lip_top)), 2.f));
         shape = std::min(shape, std::max(std::max(low - y, edge), mouth_hole * 0.15f));
       }
       return strength * inside(shape);
@@ -473,7 +497,8 @@ class FacePainter {
       float shape = std::max(outline, y - hairline_at(u));
       if (length > 0 && y > -0.6f) {  // locks before the shoulders
         const float outer = y < 0 ? outline : std::abs(x) - width - 0.06f * y;
-        const float inner = 0.86f * p_.width - 0.1f * p_.width * smooth_step(-0.4f, 1.2f, y) - std::abs(x - shift);
+        const float inner =
+            0.86f * p_.width - 0.1f * p_.width * smooth_step(-0.4f, 1.2f, y) - std::abs(x - shift);
         shape = std::min(shape, std::max(std::max(outer, inner), y - length));
       }
       if (shape > 0.1f) return 0.f;
@@ -491,7 +516,8 @@ class FacePainter {
       y_of = at.y;
       lay(at.x, at.y, round * 1.5f, frame, [&](float x, float y, Color& color) {
         const float u = (x - at.x) / (round * at.squeeze), v = (y - at.y) / (round * 0.82f);
-        const float uu = u * u, vv = v * v, circle = std::sqrt(uu + vv), box = std::sqrt(std::sqrt(uu * uu + vv * vv));
+        const float uu = u * u, vv = v * v, circle = std::sqrt(uu + vv),
+                    box = std::sqrt(std::sqrt(uu * uu + vv * vv));
         const float distance = (circle + square * (box - circle) - 1) * round;
         const float edge = inside(std::abs(distance) - rim), within = inside(distance) * tint;
         if (edge < within) color = glass;
@@ -518,7 +544,8 @@ class FacePainter {
     if (s_.cover == Cover::hat) {
       const float brim = -0.52f;
       lay(0, -0.8f, 1.7f, s_.cover_color, [&](float x, float y, Color& color) {
-        const float band = inside(std::max(std::abs(y - brim + 0.12f * x * x * 0.3f) - 0.13f, std::abs(x) - p_.width - 0.22f));
+        const float band = inside(
+            std::max(std::abs(y - brim + 0.12f * x * x * 0.3f) - 0.13f, std::abs(x) - p_.width - 0.22f));
         color = scaled(color, band > 0 ? 0.78f : 0.94f + 0.1f * zigzag(x * 4));
         const float crown = std::max(head_distance(x, y, std::max(0.2f, p_.hair_volume + 0.05f)), y - brim);
         return std::max(inside(crown), band);
@@ -552,13 +579,15 @@ class FacePainter {
         const float lambert = std::max(0.f, nx * s_.light_x + ny * s_.light_y + nz * light_z);
         float shade = 1 + in->person * s_.light_strength * (1.55f * lambert - 1);
         if (s_.shadow < 1) {
-          const float beyond = smooth_step(-0.05f, 0.05f, at.x * shadow_x + at.y * shadow_y - s_.shadow_offset);
+          const float beyond =
+              smooth_step(-0.05f, 0.05f, at.x * shadow_x + at.y * shadow_y - s_.shadow_offset);
           shade *= 1 - in->person * (1 - s_.shadow) * beyond;
         }
         uint64_t bits = rng.next();
         const float channels[3] = {in->r, in->g, in->b};
         for (int c = 0; c < 3; ++c, bits >>= 16) {
-          const auto grain = static_cast<float>(static_cast<int>(bits & 0xFF) + static_cast<int>(bits >> 8 & 0xFF) - 255);
+          const auto grain =
+              static_cast<float>(static_cast<int>(bits & 0xFF) + static_cast<int>(bits >> 8 & 0xFF) - 255);
           const float value = channels[c] * shade * s_.gain[static_cast<size_t>(c)] + noise * grain;
           out[c] = static_cast<uint8_t>(std::clamp(value + 0.5f, 0.f, 255.f));
         }
@@ -578,7 +607,8 @@ class FacePainter {
         };
         for (int k = 0; k < size_; ++k) {
           const Pixel &a = at(std::max(0, k - 1)), &b = at(k), &c = at(std::min(size_ - 1, k + 1));
-          line[static_cast<size_t>(k)] = {middle * b.r + side * (a.r + c.r), middle * b.g + side * (a.g + c.g),
+          line[static_cast<size_t>(k)] = {middle * b.r + side * (a.r + c.r),
+                                          middle * b.g + side * (a.g + c.g),
                                           middle * b.b + side * (a.b + c.b), b.person};
         }
         for (int k = 0; k < size_; ++k) at(k) = line[static_cast<size_t>(k)];
@@ -608,8 +638,11 @@ std::array<float, 10> landmarks(const Person& person, const Shot& shot, int64_t 
   const float corner = mouth.y - 0.7f * 0.12f * shot.smile;
   const Place left = pose.place(-person.eye_x, person.eye_y), right = pose.place(person.eye_x, person.eye_y);
   const Place nose = pose.place(0, person.nose_y, 0.28f);
-  const cv::Point2f points[] = {{left.x, left.y}, {right.x, right.y}, {nose.x, nose.y},
-                                {mouth.x - half, corner}, {mouth.x + half, corner}};
+  const cv::Point2f points[] = {{left.x, left.y},
+                                {right.x, right.y},
+                                {nose.x, nose.y},
+                                {mouth.x - half, corner},
+                                {mouth.x + half, corner}};
   std::array<float, 10> result;
   for (size_t i = 0; i < 5; ++i) {
     const cv::Point2f pixel = view.pixel(points[i].x, points[i].y);

@@ -33,9 +33,9 @@ struct Person {
   float nose_y, nose_width, nose_bridge;
   float mouth_y, mouth_width, upper_lip, lower_lip;
   Beard beard = Beard::none;
-  float folds;                  ///< depth of the lines beside the nose
+  float folds;  ///< depth of the lines beside the nose
   std::vector<Spot> freckles;
-  Spot mole;                    ///< radius 0: none
+  Spot mole;  ///< radius 0: none
   bool glasses = false, earrings = false, bun = false;
   float glasses_size, glasses_squareness;
   Color glasses_color, earring_color;
@@ -52,8 +52,8 @@ struct Shot {
   Cover cover = Cover::none;
   Color cover_color, clothes;
   Spot object;
-  float light_x, light_y, light_strength;  ///< where the light comes from
-  Color gain;                              ///< exposure and tint
+  float light_x, light_y, light_strength;     ///< where the light comes from
+  Color gain;                                 ///< exposure and tint
   float shadow_angle, shadow_offset, shadow;  ///< a cast shadow: factor beyond a line; 1: none
   float noise, blur;
 };

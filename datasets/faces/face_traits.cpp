@@ -31,8 +31,9 @@ Color along(const Color (&row)[N], float t) {
 }
 
 constexpr Color kSkins[] = {{92, 58, 42}, {138, 90, 62}, {186, 130, 94}, {224, 172, 134}, {246, 206, 178}};
-constexpr Color kHairs[] = {{28, 24, 26},   {58, 40, 30},    {96, 62, 40},   {140, 92, 52},   {150, 66, 34},
-                            {196, 110, 50}, {222, 184, 110}, {238, 222, 176}, {150, 150, 156}, {226, 226, 230}};
+constexpr Color kHairs[] = {{28, 24, 26},    {58, 40, 30},   {96, 62, 40},    {140, 92, 52},
+                            {150, 66, 34},   {196, 110, 50}, {222, 184, 110}, {238, 222, 176},
+                            {150, 150, 156}, {226, 226, 230}};
 constexpr Color kIrises[] = {{62, 36, 20}, {128, 78, 32}, {70, 140, 62}, {52, 118, 200}, {128, 142, 152}};
 
 /// A colour of any hue (0..1), `saturation` and `value` 0..1.
@@ -133,7 +134,7 @@ void draw_expression(Shot& s, RandomStream& rng) {
   s.smile = uniform(rng, -0.5, 1);
   s.mouth_open = rng.chance(0.35) ? uniform(rng, 0.2, 1) : 0;
   s.brow_raise = uniform(rng, -0.05, 0.09);
-  s.eye_open = rng.chance(0.06) ? 0.05f : uniform(rng, 0.6, 1.15);
+  s.eye_open = rng.chance(0.04) ? 0.05f : uniform(rng, 0.6, 1.15);
   s.gaze_x = uniform(rng, -0.4, 0.4);
   s.gaze_y = uniform(rng, -0.25, 0.25);
 }
@@ -143,9 +144,10 @@ void draw_light(Shot& s, RandomStream& rng) {
   s.light_x = std::cos(angle) * tilt;
   s.light_y = std::min(0.35f, std::sin(angle) * tilt - 0.2f);  // seldom from below
   s.light_strength = uniform(rng, 0.15, 0.55);
-  const float exposure = uniform(rng, 0.58, 1.3), warmth = uniform(rng, -0.07, 0.07), green = uniform(rng, -0.04, 0.04);
+  const float exposure = uniform(rng, 0.58, 1.3), warmth = uniform(rng, -0.07, 0.07),
+              green = uniform(rng, -0.04, 0.04);
   s.gain = {exposure * (1 + warmth), exposure * (1 + green), exposure * (1 - warmth)};
-  s.shadow = rng.chance(0.15) ? uniform(rng, 0.55, 0.8) : 1;
+  s.shadow = rng.chance(0.12) ? uniform(rng, 0.55, 0.8) : 1;
   s.shadow_angle = uniform(rng, 0, 2 * M_PI);
   s.shadow_offset = uniform(rng, -0.1, 0.7);
   s.noise = uniform(rng, 1.5, 7);
@@ -168,16 +170,16 @@ Shot random_shot(const Person& person, RandomStream& rng) {
   Shot shot{};
   shot.yaw = uniform(rng, -0.36, 0.36);
   shot.pitch = uniform(rng, -0.2, 0.2);
-  shot.roll = uniform(rng, -0.2, 0.2);
+  shot.roll = uniform(rng, -0.17, 0.17);
   shot.scale = uniform(rng, 0.9, 1.1);
-  shot.shift_x = uniform(rng, -0.12, 0.12);
-  shot.shift_y = uniform(rng, -0.12, 0.12);
+  shot.shift_x = uniform(rng, -0.1, 0.1);
+  shot.shift_y = uniform(rng, -0.1, 0.1);
   draw_expression(shot, rng);
   shot.glasses = person.glasses && rng.chance(0.92);
   const double cover = rng.uniform();
-  shot.cover = cover < 0.90   ? Cover::none
-               : cover < 0.93 ? Cover::sunglasses
-               : cover < 0.95 ? Cover::mask
+  shot.cover = cover < 0.93   ? Cover::none
+               : cover < 0.95 ? Cover::sunglasses
+               : cover < 0.96 ? Cover::mask
                : cover < 0.97 ? Cover::hat
                               : Cover::object;
   shot.cover_color = bright_color(rng);

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include <opencv2/core.hpp>
 #include <torch/types.h>
+#include <opencv2/core.hpp>
 
 #include "core/options.h"
 #include "datasets/batch.h"
@@ -94,14 +94,16 @@ struct FaceTransformOptions {
   std::vector<int64_t> input_size = {112, 112};      ///< height, width
   std::vector<double> mean = {127.5, 127.5, 127.5};  ///< of R, G, B in 0..255
   std::vector<double> std = {127.5, 127.5, 127.5};
-  double flip = 0.5;    ///< training: probability of the mirrored picture
-  int64_t shift = 0;    ///< training: greatest random shift of the face in x and y, pixels of the input, border 0
-  bool align = true;    ///< bring five landmarks, where a record has them, onto the template
-  double crop = 1.0;    ///< without landmarks: width and height kept around the picture's centre, as a share
-  bool grey = false;    ///< luma in all three channels
+  double flip = 0.5;  ///< training: probability of the mirrored picture
+  int64_t shift =
+      0;  ///< training: greatest random shift of the face in x and y, pixels of the input, border 0
+  bool align = true;  ///< bring five landmarks, where a record has them, onto the template
+  double crop = 1.0;  ///< without landmarks: width and height kept around the picture's centre, as a share
+  bool grey = false;  ///< luma in all three channels
   void validate() const;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(FaceTransformOptions, input_size, mean, std, flip, shift, align, crop, grey)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(FaceTransformOptions, input_size, mean, std, flip, shift, align, crop,
+                                   grey)
 
 /// Where the five landmarks of an upright face belong in a picture of that size: insightface's template of
 /// 112x112, scaled by height/112 and centred (112x96: the older template, x less by 8), and for squares of

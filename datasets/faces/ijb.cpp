@@ -1,5 +1,5 @@
-#include <cmath>
 #include <charconv>
+#include <cmath>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -39,7 +39,8 @@ class Lines {
     const std::string_view text = word();
     T value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size()) fail("'" + std::string(text) + "' is no number");
+    if (error != std::errc() || end != text.data() + text.size())
+      fail("'" + std::string(text) + "' is no number");
     return value;
   }
   void end() {
@@ -92,14 +93,16 @@ void read_templates(const std::string& path, const FaceFiles& pictures, FaceTemp
   lines.expected = "picture template media, in the order of *_name_5pts_score.txt";
   while (lines.next()) {
     const size_t i = result.templates.size();
-    if (i >= pictures.files.size() || lines.word() != pictures.files[i].name) lines.fail("is of another picture");
+    if (i >= pictures.files.size() || lines.word() != pictures.files[i].name)
+      lines.fail("is of another picture");
     result.templates.push_back(lines.number<int64_t>());
     result.media.push_back(lines.number<int64_t>());
     lines.end();
   }
   if (result.templates.size() != pictures.files.size()) {
     throw Error(format("%s: %zu pictures, expected the %zu of ", path.c_str(), result.templates.size(),
-                       pictures.files.size()) + pictures.file);
+                       pictures.files.size()) +
+                pictures.file);
   }
 }
 

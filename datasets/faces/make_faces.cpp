@@ -37,7 +37,8 @@ struct Split {
 
 /// Without what would end a word of pairs.txt, a field of a CSV or a folder.
 std::string folder_name(std::string name) {
-  std::replace_if(name.begin(), name.end(), [](char c) { return c == '/' || c == ',' || c == '"' || c <= ' '; }, '_');
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return c == '/' || c == ',' || c == '"' || c <= ' '; }, '_');
   return name;
 }
 
@@ -52,7 +53,8 @@ Split open_split(const DataSpec& spec, const std::string& name) {
   for (const std::string& identity : split.dataset->identities()) {
     split.identities.push_back(folder_name(identity));
     if (!taken.insert(split.identities.back()).second) {
-      throw Error(split.dataset->description() + ": identity '" + identity + "' makes the folder of another one");
+      throw Error(split.dataset->description() + ": identity '" + identity +
+                  "' makes the folder of another one");
     }
   }
   const auto records = static_cast<size_t>(split.dataset->size());
@@ -70,7 +72,8 @@ Split open_split(const DataSpec& spec, const std::string& name) {
 }
 
 void refuse_existing(const std::string& folder, const std::string& name) {
-  if (file_exists(join_path(folder, name))) throw Error(folder + " already holds " + name + ", expected a new folder");
+  if (file_exists(join_path(folder, name)))
+    throw Error(folder + " already holds " + name + ", expected a new folder");
 }
 
 std::string list_line(const Split& split, int64_t record) {
@@ -88,8 +91,9 @@ void write_list(const Split& split, const std::string& folder) {
   const auto has_landmarks = [&](int64_t i) { return split.dataset->record(i).landmarks.has_value(); };
   if (std::none_of(split.order.begin(), split.order.end(), has_landmarks)) return;
   AtomicFile file(join_path(folder, split.name + ".csv"));
-  file.write("path,identity,left_eye_x,left_eye_y,right_eye_x,right_eye_y,nose_x,nose_y,left_mouth_x,left_mouth_y,"
-             "right_mouth_x,right_mouth_y\n");
+  file.write(
+      "path,identity,left_eye_x,left_eye_y,right_eye_x,right_eye_y,nose_x,nose_y,left_mouth_x,left_mouth_y,"
+      "right_mouth_x,right_mouth_y\n");
   for (const int64_t record : split.order) file.write(list_line(split, record));
   file.commit();
 }
@@ -107,9 +111,14 @@ void write_folders(const Split& split, const std::string& folder, const Progress
 /// LFW's form: `name i j`, `name i name j`.
 void write_pairs(const Split& split, const std::string& path) {
   const int64_t folds = split.pairs.back().fold + 1, half = static_cast<int64_t>(split.pairs.size()) / 2;
-  const auto name_of = [&](int64_t record) { return split.identities[static_cast<size_t>(split.dataset->identity(record))]; };
-  const auto number_of = [&](int64_t record) { return std::to_string(split.numbers[static_cast<size_t>(record)]); };
-  std::string text = folds > 0 ? std::to_string(folds) + "\t" + std::to_string(half / folds) : std::to_string(half);
+  const auto name_of = [&](int64_t record) {
+    return split.identities[static_cast<size_t>(split.dataset->identity(record))];
+  };
+  const auto number_of = [&](int64_t record) {
+    return std::to_string(split.numbers[static_cast<size_t>(record)]);
+  };
+  std::string text =
+      folds > 0 ? std::to_string(folds) + "\t" + std::to_string(half / folds) : std::to_string(half);
   for (const FacePair& pair : split.pairs) {
     text += "\n" + name_of(pair.a) + "\t" + number_of(pair.a) + "\t";
     if (!pair.same) text += name_of(pair.b) + "\t";
@@ -134,7 +143,8 @@ void write_records(const Split& split, const std::string& folder, const Progress
   cv::Size size;
   std::vector<std::pair<int64_t, int64_t>> ranges(split.identities.size(), {1, 1});
   for (int64_t key = 1; key <= images; ++key) {
-    const int64_t record = split.order[static_cast<size_t>(key - 1)], identity = split.dataset->identity(record);
+    const int64_t record = split.order[static_cast<size_t>(key - 1)],
+                  identity = split.dataset->identity(record);
     const cv::Mat picture = record_picture(split, record);
     size = picture.size();
     writer.add(key, image_record({number(identity)}, static_cast<uint64_t>(key), encode_png(picture)));
@@ -159,15 +169,19 @@ void write_records(const Split& split, const std::string& folder, const Progress
 std::string make_faces(const DataSpec& spec, const std::string& target,
                        const std::function<void(int64_t, int64_t)>& progress) {
   const bool records = starts_with(target, "recordio:");
-  const std::string folder = records ? target.substr(9) : starts_with(target, "faces:") ? target.substr(6) : target;
-  if (folder.empty()) throw UsageError("data make: '" + target + "' names no folder, expected DIR or recordio:DIR");
+  const std::string folder = records                         ? target.substr(9)
+                             : starts_with(target, "faces:") ? target.substr(6)
+                                                             : target;
+  if (folder.empty())
+    throw UsageError("data make: '" + target + "' names no folder, expected DIR or recordio:DIR");
   const std::string only = spec.option("split");
   const bool whole = spec.kind == "lfw";
   std::vector<Split> splits;
-  for (const std::string& name : whole         ? std::vector<std::string>{"val"}
+  for (const std::string& name : whole          ? std::vector<std::string>{"val"}
                                  : only.empty() ? std::vector<std::string>{"train", "val"}
                                                 : std::vector<std::string>{only}) {
-    for (const std::string& file : {name + (records ? ".rec" : ""), name + ".csv"}) refuse_existing(folder, file);
+    for (const std::string& file : {name + (records ? ".rec" : ""), name + ".csv"})
+      refuse_existing(folder, file);
     splits.push_back(open_split(spec, name));
     Split& split = splits.back();
     if (!records && name != "train") split.pairs = pairs_of(spec, split.plan, *split.dataset, 0);

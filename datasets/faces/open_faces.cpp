@@ -21,7 +21,8 @@ constexpr int64_t kMostHeldOut = 500;
 
 class FaceSubset : public FaceDataset {
  public:
-  FaceSubset(Dataset whole, std::vector<int64_t> indices) : whole_(std::move(whole)), indices_(std::move(indices)) {}
+  FaceSubset(Dataset whole, std::vector<int64_t> indices)
+      : whole_(std::move(whole)), indices_(std::move(indices)) {}
 
   int64_t size() const override { return static_cast<int64_t>(indices_.size()); }
   int64_t identity(int64_t index) const override { return whole_->identity(inner(index)); }
@@ -42,7 +43,9 @@ class IdentitySubset : public FaceSubset {
  public:
   IdentitySubset(const Dataset& whole, std::vector<int64_t> indices, const std::vector<int64_t>& identities,
                  std::string name)
-      : FaceSubset(whole, std::move(indices)), numbers_(whole->identities().size(), -1), name_(std::move(name)) {
+      : FaceSubset(whole, std::move(indices)),
+        numbers_(whole->identities().size(), -1),
+        name_(std::move(name)) {
     for (const int64_t identity : identities) {
       numbers_[static_cast<size_t>(identity)] = static_cast<int64_t>(names_.size());
       names_.push_back(whole->identities()[static_cast<size_t>(identity)]);
@@ -59,7 +62,8 @@ class IdentitySubset : public FaceSubset {
   }
   const std::vector<std::string>& identities() const override { return names_; }
   std::string description() const override {
-    return format("%s (%lld pictures of %zu identities)", name_.c_str(), static_cast<long long>(size()), names_.size());
+    return format("%s (%lld pictures of %zu identities)", name_.c_str(), static_cast<long long>(size()),
+                  names_.size());
   }
 
  private:
@@ -77,8 +81,9 @@ std::vector<std::string> folder_splits(const std::string& path) {
       splits.push_back(file_stem(name));
     } else if (is_directory(inner)) {
       const std::vector<std::string> within = list_folder(inner);
-      const bool nested = std::any_of(within.begin(), within.end(),
-                                      [&](const std::string& one) { return is_directory(join_path(inner, one)); });
+      const bool nested = std::any_of(within.begin(), within.end(), [&](const std::string& one) {
+        return is_directory(join_path(inner, one));
+      });
       if (nested) splits.push_back(name);
     }
   }
@@ -99,7 +104,8 @@ std::vector<std::string> record_splits(const std::string& path) {
 /// Splits that have files of their own; none where identities must be divided.
 std::vector<std::string> stored_splits(const DataSpec& spec) {
   if (!is_directory(spec.path)) {
-    if (!file_exists(spec.path)) throw Error(spec.text + ": " + spec.path + " is missing, expected a folder or file");
+    if (!file_exists(spec.path))
+      throw Error(spec.text + ": " + spec.path + " is missing, expected a folder or file");
     return {};
   }
   if (spec.kind == "faces") return folder_splits(spec.path);
@@ -118,20 +124,25 @@ std::string source_path(const DataSpec& spec, const std::string& split) {
   return file_exists(list) ? list : join_path(spec.path, split);
 }
 
-bool divided(const DataSpec& spec) { return spec.kind == "faces" || spec.kind == "recordio"; }
+bool divided(const DataSpec& spec) {
+  return spec.kind == "faces" || spec.kind == "recordio";
+}
 
 /// `val_identities`: a number of them, or a share.
 int64_t held_out_count(const DataSpec& spec, int64_t identities) {
   const std::string text = spec.option("val_identities");
   double value = 0;
-  if (text.empty()) return std::clamp<int64_t>(identities / 4, std::min<int64_t>(2, identities - 1), kMostHeldOut);
+  if (text.empty())
+    return std::clamp<int64_t>(identities / 4, std::min<int64_t>(2, identities - 1), kMostHeldOut);
   if (!parse_double(text, value) || !(value > 0) || (value >= 1 && value != std::floor(value))) {
-    throw UsageError("'" + spec.text + "': val_identities=" + text + ", expected a number of identities or a share below 1");
+    throw UsageError("'" + spec.text + "': val_identities=" + text +
+                     ", expected a number of identities or a share below 1");
   }
   const double count = value < 1 ? std::round(value * static_cast<double>(identities)) : value;
   if (count < 1 || count > static_cast<double>(identities - 1)) {
-    throw Error(format("%s: val_identities=%s, expected 1 to %lld of the %lld identities", spec.text.c_str(), text.c_str(),
-                       static_cast<long long>(identities - 1), static_cast<long long>(identities)));
+    throw Error(format("%s: val_identities=%s, expected 1 to %lld of the %lld identities", spec.text.c_str(),
+                       text.c_str(), static_cast<long long>(identities - 1),
+                       static_cast<long long>(identities)));
   }
   return static_cast<int64_t>(count);
 }
@@ -139,7 +150,8 @@ int64_t held_out_count(const DataSpec& spec, int64_t identities) {
 Dataset part_of(const Dataset& whole, const DataSpec& spec, const std::string& split) {
   const auto identities = static_cast<int64_t>(whole->identities().size());
   if (identities < 2) {
-    throw Error(whole->description() + ": too few identities to be split, expected two or more, or split=all");
+    throw Error(whole->description() +
+                ": too few identities to be split, expected two or more, or split=all");
   }
   const auto seed = static_cast<uint64_t>(spec.integer("seed", 0, 0, INT64_MAX));
   const auto [val, train] = hold_out(identities, held_out_count(spec, identities), seed);
@@ -163,7 +175,8 @@ Dataset read_whole(const DataSpec& spec, const FacePlan& plan, Findings& finding
   if (spec.kind == "recordio") return open_record_faces(plan.path, property_path(spec, plan), findings);
   const std::string name = plan.split.empty() || plan.by_identity ? spec.text : spec.text + " " + plan.split;
   return face_files(is_directory(plan.path) ? read_identity_folders(plan.path, findings)
-                                            : read_face_list(plan.path, findings), name);
+                                            : read_face_list(plan.path, findings),
+                    name);
 }
 
 Dataset open_limited(const std::string& text, const std::string& split, int64_t max_images) {
@@ -179,7 +192,8 @@ Dataset fraction_of(const DataOptions& options, bool held_out, uint64_t seed) {
   const Dataset whole = open_limited(options.train, "train", options.max_images);
   const auto identities = static_cast<int64_t>(whole->identities().size());
   if (identities < 2) throw Error(whole->description() + ": data.val_fraction needs at least two identities");
-  const auto share = static_cast<int64_t>(std::llround(options.val_fraction * static_cast<double>(identities)));
+  const auto share =
+      static_cast<int64_t>(std::llround(options.val_fraction * static_cast<double>(identities)));
   const auto [val, train] = hold_out(identities, std::clamp<int64_t>(share, 1, identities - 1), seed);
   return keep_identities(whole, held_out ? val : train, options.train + (held_out ? ", held out" : ""));
 }
@@ -203,14 +217,16 @@ FaceVerificationSet pair_set(const Dataset& dataset, std::vector<FacePair> pairs
 
 }  // namespace
 
-std::pair<std::vector<int64_t>, std::vector<int64_t>> hold_out(int64_t identities, int64_t count, uint64_t seed) {
+std::pair<std::vector<int64_t>, std::vector<int64_t>> hold_out(int64_t identities, int64_t count,
+                                                               uint64_t seed) {
   std::vector<int64_t> order = RandomStream{seed, 0x66616365}.permutation(identities);  // "face"
   std::sort(order.begin(), order.begin() + count);
   std::sort(order.begin() + count, order.end());
   return {{order.begin(), order.begin() + count}, {order.begin() + count, order.end()}};
 }
 
-Dataset keep_identities(Dataset dataset, const std::vector<int64_t>& identities, const std::string& description) {
+Dataset keep_identities(Dataset dataset, const std::vector<int64_t>& identities,
+                        const std::string& description) {
   std::vector<bool> kept(dataset->identities().size());
   for (const int64_t identity : identities) kept[static_cast<size_t>(identity)] = true;
   std::vector<int64_t> indices;
@@ -223,7 +239,8 @@ Dataset keep_identities(Dataset dataset, const std::vector<int64_t>& identities,
 
 Dataset subset(Dataset dataset, std::vector<int64_t> indices) {
   for (const int64_t index : indices) {
-    if (index < 0 || index >= dataset->size()) throw std::out_of_range("subset: no record " + std::to_string(index));
+    if (index < 0 || index >= dataset->size())
+      throw std::out_of_range("subset: no record " + std::to_string(index));
   }
   return std::make_shared<FaceSubset>(std::move(dataset), std::move(indices));
 }
@@ -266,14 +283,16 @@ std::string pair_list_path(const DataSpec& spec, const FacePlan& plan) {
   const std::string given = spec.option("pairs");
   if (!given.empty()) return given;
   if (spec.kind != "lfw" && (spec.kind != "faces" || spec.embedded())) return "";
-  const std::string beside = join_path(is_directory(spec.path) ? spec.path : parent_folder(spec.path), "pairs.txt");
+  const std::string beside =
+      join_path(is_directory(spec.path) ? spec.path : parent_folder(spec.path), "pairs.txt");
   if (spec.kind == "lfw") return beside;
   // Of a set that is split by identity it may join identities of both sides.
   const bool meant = plan.by_identity ? plan.split == "all" : plan.split != "train";
   return meant && file_exists(beside) ? beside : "";
 }
 
-std::vector<FacePair> pairs_of(const DataSpec& spec, const FacePlan& plan, const FaceDataset& dataset, uint64_t seed) {
+std::vector<FacePair> pairs_of(const DataSpec& spec, const FacePlan& plan, const FaceDataset& dataset,
+                               uint64_t seed) {
   const std::string list = pair_list_path(spec, plan);
   if (list.empty()) return draw_face_pairs(dataset, kPairs, seed);
   Findings findings(/*strict=*/true);
@@ -306,8 +325,9 @@ Dataset open_face_training(const DataOptions& options, uint64_t seed) {
 
 FaceVerificationSet open_face_validation(const DataOptions& options, uint64_t seed) {
   if (!options.val.empty() && options.val_fraction > 0) {
-    throw UsageError("data.val and data.val_fraction exclude each other: expected a set to validate on, or a share of "
-                     "the training set's identities");
+    throw UsageError(
+        "data.val and data.val_fraction exclude each other: expected a set to validate on, or a share of "
+        "the training set's identities");
   }
   if (options.val_fraction > 0) {
     const Dataset held_out = fraction_of(options, true, seed);

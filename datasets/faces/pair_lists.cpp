@@ -68,7 +68,9 @@ class BinFaces : public FaceDataset {
   const std::vector<bool>& same() const { return bin_.same; }
   int64_t size() const override { return static_cast<int64_t>(bin_.images.size()); }
   FaceRecord record(int64_t index) const override {
-    return {format("pair %lld, %s", static_cast<long long>(index / 2), index % 2 == 0 ? "first" : "second"), -1, {}};
+    return {format("pair %lld, %s", static_cast<long long>(index / 2), index % 2 == 0 ? "first" : "second"),
+            -1,
+            {}};
   }
   cv::Mat image(int64_t index) const override {
     const std::string_view bytes = bin_.images.at(static_cast<size_t>(index));
@@ -105,9 +107,12 @@ std::vector<ListedPair> read_pair_list(const std::string& path) {
     pair.line = static_cast<int64_t>(i) + 1;
     if (!parse_pair(words, pair)) fail_at(path, i + 1, "is no pair, expected 'name i j' or 'name i name j'");
     const int64_t place = static_cast<int64_t>(pairs.size()) / each;  // even: a fold's genuine pairs
-    if (place >= 2 * folds) fail_at(path, i + 1, format("a pair too many, line 1 tells of %lld", static_cast<long long>(2 * folds * each)));
+    if (place >= 2 * folds)
+      fail_at(path, i + 1,
+              format("a pair too many, line 1 tells of %lld", static_cast<long long>(2 * folds * each)));
     if ((place % 2 == 0) != pair.same) {
-      fail_at(path, i + 1, place % 2 == 0 ? "two names, expected a pair of one" : "one name, expected a pair of two");
+      fail_at(path, i + 1,
+              place % 2 == 0 ? "two names, expected a pair of one" : "one name, expected a pair of two");
     }
     if (head.size() == 2) pair.fold = place / 2;
     pairs.push_back(std::move(pair));
@@ -124,16 +129,19 @@ std::vector<FacePair> resolve_pairs(const FaceDataset& dataset, const std::vecto
   const PictureNames names(dataset);
   std::vector<FacePair> pairs;
   for (const ListedPair& listed : list) {
-    FacePair pair{names.find(listed.name_a, listed.i), names.find(listed.name_b, listed.j), listed.same, listed.fold};
+    FacePair pair{names.find(listed.name_a, listed.i), names.find(listed.name_b, listed.j), listed.same,
+                  listed.fold};
     if (pair.a >= 0 && pair.b >= 0) {
       pairs.push_back(pair);
       continue;
     }
     const std::string& name = pair.a < 0 ? listed.name_a : listed.name_b;
-    findings.fatal(path, format("line %lld", static_cast<long long>(listed.line)),
-                   format("no picture %lld of %s", static_cast<long long>(pair.a < 0 ? listed.i : listed.j), name.c_str()),
-                   format("%s/%s_%04lld.jpg in %s", name.c_str(), name.c_str(),
-                          static_cast<long long>(pair.a < 0 ? listed.i : listed.j), dataset.description().c_str()));
+    findings.fatal(
+        path, format("line %lld", static_cast<long long>(listed.line)),
+        format("no picture %lld of %s", static_cast<long long>(pair.a < 0 ? listed.i : listed.j),
+               name.c_str()),
+        format("%s/%s_%04lld.jpg in %s", name.c_str(), name.c_str(),
+               static_cast<long long>(pair.a < 0 ? listed.i : listed.j), dataset.description().c_str()));
   }
   return pairs;
 }

@@ -18,7 +18,8 @@ constexpr double kMaxLabel = 1 << 24;  // above, a float skips whole numbers
 
 class RecordFaces : public FaceDataset {
  public:
-  RecordFaces(MappedFile mapped, std::vector<RecordPlace> places, std::vector<int32_t> labels, int64_t classes)
+  RecordFaces(MappedFile mapped, std::vector<RecordPlace> places, std::vector<int32_t> labels,
+              int64_t classes)
       : mapped_(std::move(mapped)),
         file_(mapped_.data(), mapped_.size(), mapped_.path()),
         places_(std::move(places)),
@@ -35,12 +36,14 @@ class RecordFaces : public FaceDataset {
     std::string joined;
     const ImageRecord record = parse_image_record(file_, place(index), file_.read(place(index), joined));
     if (record.image.empty()) file_.fail(place(index), "holds no picture");
-    return decode_image(reinterpret_cast<const uint8_t*>(record.image.data()), record.image.size(),
-                        format("%s: key %lld", mapped_.path().c_str(), static_cast<long long>(place(index).key)));
+    return decode_image(
+        reinterpret_cast<const uint8_t*>(record.image.data()), record.image.size(),
+        format("%s: key %lld", mapped_.path().c_str(), static_cast<long long>(place(index).key)));
   }
   const std::vector<std::string>& identities() const override { return names_; }
   std::string description() const override {
-    return format("%s (%zu pictures of %zu identities)", mapped_.path().c_str(), places_.size(), names_.size());
+    return format("%s (%zu pictures of %zu identities)", mapped_.path().c_str(), places_.size(),
+                  names_.size());
   }
 
  private:
@@ -117,9 +120,11 @@ class RecordReader {
     const ImageRecord record = header(*first, joined);
     if (record.flag != 2 || !record.image.empty()) return {};
     const double begin = record.label(0), end = record.label(1);
-    if (!(begin >= 1 && end > begin && end <= kMaxLabel * 2 && begin == std::floor(begin) && end == std::floor(end))) {
+    if (!(begin >= 1 && end > begin && end <= kMaxLabel * 2 && begin == std::floor(begin) &&
+          end == std::floor(end))) {
       file_.fail(*first, format("tells of pictures before key %g and identities before %g, expected rising "
-                                "whole numbers", begin, end));
+                                "whole numbers",
+                                begin, end));
     }
     return {static_cast<int64_t>(begin), static_cast<int64_t>(end)};
   }
@@ -137,9 +142,10 @@ class RecordReader {
 
   void require_keys(const char* what, int64_t found, int64_t begin, int64_t end) {
     if (found == end - begin) return;
-    findings_.fatal(path_, "index", format("%lld keys of %s", static_cast<long long>(found), what),
-                    format("the %lld from %lld to %lld, as record 0 tells", static_cast<long long>(end - begin),
-                           static_cast<long long>(begin), static_cast<long long>(end - 1)));
+    findings_.fatal(
+        path_, "index", format("%lld keys of %s", static_cast<long long>(found), what),
+        format("the %lld from %lld to %lld, as record 0 tells", static_cast<long long>(end - begin),
+               static_cast<long long>(begin), static_cast<long long>(end - 1)));
   }
 
   /// Every header is looked at: a wrong label would else end a training hours later.
@@ -179,8 +185,8 @@ class RecordReader {
       }
     } catch (const Error& error) {
       const std::string head = path_ + ": ", text = error.what();
-      faults.push_back({path_, "", starts_with(text, head) ? text.substr(head.size()) : text, "a whole record",
-                        true, "stops the run"});
+      faults.push_back({path_, "", starts_with(text, head) ? text.substr(head.size()) : text,
+                        "a whole record", true, "stops the run"});
     }
   }
 

@@ -61,7 +61,7 @@ std::vector<FacePair> resolve_pairs(const FaceDataset& dataset, const std::vecto
 /// How a SPEC's pictures are divided: which file or folder, and which of its identities.
 struct FacePlan {
   std::string path;
-  std::string split;  ///< as people name it; empty: the set has none
+  std::string split;         ///< as people name it; empty: the set has none
   bool by_identity = false;  ///< `split` is a part of the identities
 };
 FacePlan plan_faces(const DataSpec& spec, const std::string& default_split);
@@ -72,7 +72,8 @@ std::shared_ptr<FaceDataset> read_faces(const DataSpec& spec, const FacePlan& pl
 /// The listed pairs' file of a SPEC, empty where its pairs are drawn.
 std::string pair_list_path(const DataSpec& spec, const FacePlan& plan);
 /// The pairs of a set, which that file lists or `seed` draws.
-std::vector<FacePair> pairs_of(const DataSpec& spec, const FacePlan& plan, const FaceDataset& dataset, uint64_t seed);
+std::vector<FacePair> pairs_of(const DataSpec& spec, const FacePlan& plan, const FaceDataset& dataset,
+                               uint64_t seed);
 
 /// The records of some identities (sorted numbers), which are numbered anew.
 std::shared_ptr<FaceDataset> keep_identities(std::shared_ptr<FaceDataset> dataset,

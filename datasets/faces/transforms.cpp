@@ -44,7 +44,8 @@ void FaceTransformOptions::validate() const {
   for (const int64_t side : input_size) require_count("data.transform.input_size", side, 8, 4096);
   for (const double value : std) require_positive("data.transform.std", value);
   require_range("data.transform.flip", flip, 0, 1);
-  require_count("data.transform.shift", shift, 0, static_cast<double>(std::min(input_size[0], input_size[1]) / 2));
+  require_count("data.transform.shift", shift, 0,
+                static_cast<double>(std::min(input_size[0], input_size[1]) / 2));
   require_range("data.transform.crop", crop, 0.05, 1);
 }
 
@@ -67,7 +68,8 @@ cv::Matx23d similarity_transform(const FaceLandmarks& from, const FaceLandmarks&
   }
   double along = 0, across = 0, square = 0;
   for (size_t i = 0; i < 10; i += 2) {
-    const double x = from[i] - mean[0], y = from[i + 1] - mean[1], u = to[i] - mean[2], v = to[i + 1] - mean[3];
+    const double x = from[i] - mean[0], y = from[i + 1] - mean[1], u = to[i] - mean[2],
+                 v = to[i + 1] - mean[3];
     along += x * u + y * v;
     across += x * v - y * u;
     square += x * x + y * y;
@@ -81,7 +83,8 @@ cv::Matx23d similarity_transform(const FaceLandmarks& from, const FaceLandmarks&
 
 cv::Mat aligned_face(const cv::Mat& rgb, const std::optional<FaceLandmarks>& landmarks,
                      const FaceTransformOptions& options) {
-  const auto height = static_cast<int>(options.input_size[0]), width = static_cast<int>(options.input_size[1]);
+  const auto height = static_cast<int>(options.input_size[0]),
+             width = static_cast<int>(options.input_size[1]);
   cv::Mat face;
   if (landmarks && options.align) {
     const cv::Matx23d matrix = similarity_transform(*landmarks, face_template(height, width));

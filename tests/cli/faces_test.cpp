@@ -266,6 +266,24 @@ TEST(FacesPredictions, ErrorsNameTheTensor) {
                {"verify.metric", "cosine"});
 }
 
+// Trained weights in their published form, recognised by their names, on real faces that are not aligned.
+TEST(FacesRealData, MobileFaceNetTellsPeopleApart) {
+  ZOO_NEEDS_SHARED_DATA();
+  const std::string weights = join_path(test::shared_data(), "mobilefacenet/mobilefacenet.pt");
+  const std::string people = join_path(test::shared_data(), "orl-faces");
+  const Json document = zoo_json({"eval", "--weights", weights, "--data", "faces:" + people, "--json"});
+  EXPECT_EQ(document.at("model"), "mobilefacenet");
+  EXPECT_GT(document.at("metrics").at("accuracy").get<double>(), 0.88);
+  const auto compare = [&](const std::string& a, const std::string& b) {
+    return zoo_json({"predict", join_path(people, a), join_path(people, b), "--weights", weights, "--output",
+                     test::scratch_dir("orl"), "--no-images", "--json"})
+        .at("metrics")
+        .at("score")
+        .get<double>();
+  };
+  EXPECT_GT(compare("s1/1.pgm", "s1/2.pgm"), compare("s1/1.pgm", "s3/2.pgm") + 0.2);
+}
+
 TEST(FacesErrors, AreToldFromTheCommandLine) {
   expect_error({"train", "--model", "iresnet18", "--set", "loss.name=arcfac"}, 2, {"loss.name", "arcface"});
   expect_error({"train", "--model", "iresnet18", "--set", "model.input_size=[7]"}, 2, {"model.input_size"});

@@ -219,12 +219,13 @@ void try_file(const std::string& bytes, Tally& tally) {
 /// A verification set by protocol 0, one of numpy arrays, and a file of records that holds every kind of part.
 const std::string kPairBinSeeds[] = {
     "((lp0\nS'\\xff\\xd8A'\np1\naS'B\\n'\np2\nag1\nag2\na(lp3\nI01\naI00\natp4\n.",
-    whole(tuple({"](" + reduce(global("_codecs", "encode"), {unicode("\xC3\xBFz"), unicode("latin1")}) + "q\x01" +
-                     reduce(global("numpy.core.multiarray", "_reconstruct"), {"N", "N", "N"}) +
-                     tuple({integer(1), integers({2}), reduce(global("numpy", "dtype"), {unicode("u1"), "N", "N"}), "\x89",
-                            "h\x01"}) +
+    whole(tuple({"](" + reduce(global("_codecs", "encode"), {unicode("\xC3\xBFz"), unicode("latin1")}) +
+                     "q\x01" + reduce(global("numpy.core.multiarray", "_reconstruct"), {"N", "N", "N"}) +
+                     tuple({integer(1), integers({2}),
+                            reduce(global("numpy", "dtype"), {unicode("u1"), "N", "N"}), "\x89", "h\x01"}) +
                      "b" + "e",
-                 "](\x88" "e"}))};
+                 "](\x88"
+                 "e"}))};
 const std::string kPart = "\x0a\x23\xd7\xce";
 const std::string kRecordSeed = kPart + raw(uint32_t{28}) + image_record({3}, 1, "JPEG") +  //
                                 kPart + raw(uint32_t{1} << 29 | 36) + image_record({1, 2}, 1, "head") +
@@ -250,7 +251,8 @@ int64_t read_records(const std::vector<uint8_t>& bytes) {
 
 int64_t read_pairs(const std::vector<uint8_t>& bytes) {
   int64_t sum = 0;
-  for (const std::string_view image : read_pair_bin(bytes.data(), bytes.size(), "FILE").images) sum += byte_sum(image);
+  for (const std::string_view image : read_pair_bin(bytes.data(), bytes.size(), "FILE").images)
+    sum += byte_sum(image);
   return sum;
 }
 
@@ -273,7 +275,8 @@ TEST(Fuzz, FacesEndInErrorsOrWholeRecords) {
     RandomStream random({5, static_cast<uint64_t>(i)});
     const auto seed = static_cast<size_t>(i % 3);
     std::string text = all[seed];
-    for (int64_t k = random.integer(1, 3); k > 0; --k) text = mutate_once(text, all[random.integer(0, 2)], random);
+    for (int64_t k = random.integer(1, 3); k > 0; --k)
+      text = mutate_once(text, all[random.integer(0, 2)], random);
     SCOPED_TRACE(i);
     read(seed, text);
   }

@@ -73,7 +73,8 @@ TEST(RecordIo, WritesThePublishedBytes) {
   writer.add(1, kMagic);
   writer.add(2, "xyz");
   writer.commit();
-  EXPECT_EQ(read_file(stem + ".rec"), part(1, "head") + part(3, "tail!") + part(1, "") + part(3, "") + part(0, "xyz"));
+  EXPECT_EQ(read_file(stem + ".rec"),
+            part(1, "head") + part(3, "tail!") + part(1, "") + part(3, "") + part(0, "xyz"));
   EXPECT_EQ(read_file(stem + ".idx"), "0\t0\n1\t28\n2\t44\n");
 }
 
@@ -105,7 +106,8 @@ TEST(RecordIo, IndexLinesAreNamed) {
 TEST(RecordIo, ImageRecords) {
   const std::string single = image_record({7}, 99, "JPEG"), several = image_record({1, 2.5f}, 3, "");
   EXPECT_EQ(single, raw(uint32_t{0}) + raw(7.f) + raw(uint64_t{99}) + raw(uint64_t{0}) + "JPEG");
-  EXPECT_EQ(several, raw(uint32_t{2}) + raw(0.f) + raw(uint64_t{3}) + raw(uint64_t{0}) + raw(1.f) + raw(2.5f));
+  EXPECT_EQ(several,
+            raw(uint32_t{2}) + raw(0.f) + raw(uint64_t{3}) + raw(uint64_t{0}) + raw(1.f) + raw(2.5f));
   const RecordFile file = file_of("");
   const ImageRecord one = parse_image_record(file, {}, single), two = parse_image_record(file, {}, several);
   EXPECT_EQ(one.label(), 7);
@@ -114,9 +116,13 @@ TEST(RecordIo, ImageRecords) {
   EXPECT_EQ(two.flag, 2u);
   EXPECT_EQ(two.label(1), 2.5f);
   EXPECT_EQ(two.image, "");
-  EXPECT_THAT(test::error_of([&] { parse_image_record(file, {5, 8}, single.substr(0, 23)); }),
+  EXPECT_THAT(test::error_of([&] {
+                parse_image_record(file, {5, 8}, single.substr(0, 23));
+              }),
               HasSubstr("key 5 (byte 8): holds 23 bytes, expected a header of 24"));
-  EXPECT_THAT(test::error_of([&] { parse_image_record(file, {5, 8}, raw(uint32_t{0xFFFFFFFF}) + single.substr(4)); }),
+  EXPECT_THAT(test::error_of([&] {
+                parse_image_record(file, {5, 8}, raw(uint32_t{0xFFFFFFFF}) + single.substr(4));
+              }),
               HasSubstr("tells of 4294967295 labels, but 4 bytes follow"));
 }
 

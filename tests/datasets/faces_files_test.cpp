@@ -39,8 +39,8 @@ struct Record {
 
 /// Two identities of two pictures each, as insightface writes them.
 std::vector<Record> good_records() {
-  return {{0, {5, 7}, ""},     {1, {0}, png(1)}, {2, {0}, png(2)}, {3, {1, 9}, png(3)},
-          {4, {1}, png(4)},    {5, {1, 3}, ""},  {6, {3, 5}, ""}};
+  return {{0, {5, 7}, ""},  {1, {0}, png(1)}, {2, {0}, png(2)}, {3, {1, 9}, png(3)},
+          {4, {1}, png(4)}, {5, {1, 3}, ""},  {6, {3, 5}, ""}};
 }
 
 std::string record_folder(const std::vector<Record>& records, const std::string& property = "2,8,8\n") {
@@ -77,7 +77,8 @@ TEST(FacesRecordIo, ReadsInsightfacesFiles) {
 }
 
 TEST(FacesRecordIo, PlainFilesHoldPicturesAlone) {
-  const std::string folder = record_folder({{0, {1}, png(1)}, {9, {0}, png(2)}, {4, {2, 1, 0.5f}, png(3)}}, "");
+  const std::string folder =
+      record_folder({{0, {1}, png(1)}, {9, {0}, png(2)}, {4, {2, 1, 0.5f}, png(3)}}, "");
   const auto data = open("recordio:" + folder, "all");
   ASSERT_EQ(data->size(), 3);
   EXPECT_EQ(data->identities().size(), 3u);
@@ -125,18 +126,21 @@ TEST(FacesRecordIo, FaultsNameTheKey) {
     records[3].labels = {label};
     return records;
   };
-  EXPECT_THAT(error(with_label(2)), HasSubstr("train.rec: key 3: label 2, expected a whole number from 0 to 1"));
+  EXPECT_THAT(error(with_label(2)),
+              HasSubstr("train.rec: key 3: label 2, expected a whole number from 0 to 1"));
   EXPECT_THAT(error(with_label(-1)), HasSubstr("key 3: label -1"));
   EXPECT_THAT(error(with_label(0.5f)), HasSubstr("key 3: label 0.5"));
   EXPECT_THAT(error(with_label(NAN)), HasSubstr("key 3: label nan"));
-  EXPECT_THAT(error(good_records(), "3,8,8"), HasSubstr("property: 3 identities, expected 2, as record 0 of the .rec tells"));
+  EXPECT_THAT(error(good_records(), "3,8,8"),
+              HasSubstr("property: 3 identities, expected 2, as record 0 of the .rec tells"));
   EXPECT_THAT(error(good_records(), "many"), HasSubstr("property: begins with no number of identities"));
   auto missing = good_records();
   missing.erase(missing.begin() + 2);
   EXPECT_THAT(error(missing), HasSubstr("index: 3 keys of pictures, expected the 4 from 1 to 4"));
   auto strange = good_records();
   strange[0].labels = {5, 4};
-  EXPECT_THAT(error(strange), HasSubstr("key 0 (byte 0): tells of pictures before key 5 and identities before 4"));
+  EXPECT_THAT(error(strange),
+              HasSubstr("key 0 (byte 0): tells of pictures before key 5 and identities before 4"));
   EXPECT_THAT(error({{0, {0}, ""}}, ""), testing::IsEmpty());
   const auto empty = open("recordio:" + record_folder({{0, {0}, ""}, {1, {1}, "no picture"}}, ""), "all");
   EXPECT_THAT(test::error_of([&] { empty->image(0); }), HasSubstr("key 0 (byte 0): holds no picture"));
@@ -144,7 +148,8 @@ TEST(FacesRecordIo, FaultsNameTheKey) {
 }
 
 TEST(FacesRecordIo, DamagedFiles) {
-  const std::string folder = record_folder(good_records()), rec = folder + "/train.rec", idx = folder + "/train.idx";
+  const std::string folder = record_folder(good_records()), rec = folder + "/train.rec",
+                    idx = folder + "/train.idx";
   const std::string bytes = read_file(rec), index = read_file(idx);
   const auto error = [&] { return open_error("recordio:" + folder); };
   write_file(rec, bytes.substr(0, 200));
@@ -227,7 +232,8 @@ TEST(FacesMake, FoldersReadBackEqual) {
       EXPECT_EQ(back.images->record(back.pairs[i].b).name, drawn.images->record(drawn.pairs[i].b).name);
     }
   }
-  EXPECT_THAT(test::error_of([&] { make_data(parse_data_spec(kSmall), folder); }), HasSubstr("already holds train"));
+  EXPECT_THAT(test::error_of([&] { make_data(parse_data_spec(kSmall), folder); }),
+              HasSubstr("already holds train"));
 }
 
 TEST(FacesMake, LandmarksReadBackEqual) {
@@ -235,7 +241,8 @@ TEST(FacesMake, LandmarksReadBackEqual) {
   const std::string spec = make_data(parse_data_spec(source), "faces:" + folder);
   const auto drawn = open(source), back = open(spec);
   expect_same_pictures(*drawn, *back);
-  for (int64_t i = 0; i < drawn->size(); ++i) EXPECT_EQ(drawn->record(i).landmarks, back->record(i).landmarks);
+  for (int64_t i = 0; i < drawn->size(); ++i)
+    EXPECT_EQ(drawn->record(i).landmarks, back->record(i).landmarks);
 }
 
 TEST(FacesMake, RecordsReadBackEqual) {
@@ -248,7 +255,8 @@ TEST(FacesMake, RecordsReadBackEqual) {
   const std::string aligned = test::scratch_dir("aligned");
   make_data(parse_data_spec(std::string(kSmall) + ",landmarks=true,split=val"), "recordio:" + aligned);
   EXPECT_EQ(open("recordio:" + aligned, "all")->image(0).size(), cv::Size(112, 112));
-  EXPECT_THAT(test::error_of([&] { make_data(parse_data_spec(kSmall), "recordio:"); }), HasSubstr("names no folder"));
+  EXPECT_THAT(test::error_of([&] { make_data(parse_data_spec(kSmall), "recordio:"); }),
+              HasSubstr("names no folder"));
 }
 
 // ---- check
@@ -298,7 +306,8 @@ TEST_F(FacesCheck, UnreadablePicture) {
 TEST_F(FacesCheck, SameFaceTwice) {
   const std::string picture = read_file(folder_ + "/train/train0001/train0001_0001.png");
   write_file(folder_ + "/train/train0001/train0001_0005.png", picture);
-  expect_only(report(), false, "train0001_0005.png", "the same picture as train0001/train0001_0001.png, used twice");
+  expect_only(report(), false, "train0001_0005.png",
+              "the same picture as train0001/train0001_0001.png, used twice");
   std::remove((folder_ + "/train/train0001/train0001_0005.png").c_str());
   write_file(folder_ + "/train/train0002/train0002_0005.png", picture);
   expect_only(report(), false, "train0002_0005.png", "one picture of two people");
@@ -336,8 +345,9 @@ TEST(FacesCheckFormats, ListsAndRecords) {
   const CheckReport list = check("faces:" + folder + "/list.csv");
   std::vector<std::string> found;
   for (const Finding& finding : list.findings) found.push_back(finding.record + ": " + finding.what);
-  EXPECT_THAT(found, testing::ElementsAre(HasSubstr("line 4: 1 fields"), HasSubstr("b.png: its five landmarks are one point"),
-                                          HasSubstr("c.png: "), HasSubstr("a.png: landmark 5 (99, 9) lies outside")));
+  EXPECT_THAT(found, testing::ElementsAre(
+                         HasSubstr("line 4: 1 fields"), HasSubstr("b.png: its five landmarks are one point"),
+                         HasSubstr("c.png: "), HasSubstr("a.png: landmark 5 (99, 9) lies outside")));
   EXPECT_EQ(list.fatal_count(), 3);
 
   auto records = good_records();

@@ -76,7 +76,8 @@ void expect_good_pairs(const FaceDataset& dataset, const std::vector<FacePair>& 
 // ---- the embedded set
 
 TEST(Faces, DrawnPicturesFollowTheSeed) {
-  const auto one = open("faces,identities=3,pictures=2", "train"), same = open("faces,identities=3,pictures=2", "train");
+  const auto one = open("faces,identities=3,pictures=2", "train"),
+             same = open("faces,identities=3,pictures=2", "train");
   const auto other = open("faces,identities=3,pictures=2,seed=1", "train"), val = open("faces,pictures=2");
   ASSERT_EQ(one->size(), 6);
   for (int64_t i = 0; i < one->size(); ++i) {
@@ -124,7 +125,8 @@ TEST(Faces, WrongOptionsOfTheDrawnSet) {
   EXPECT_THAT(open_error("faces,size=8"), HasSubstr("size of 'faces,size=8': 8 is out of range"));
   EXPECT_THAT(open_error("faces,pictures=x"), HasSubstr("pictures=x is no integer"));
   EXPECT_THAT(open_error("faces,landmarks=maybe"), HasSubstr("expected true or false"));
-  EXPECT_THAT(open_error("shapes"), HasSubstr("'shapes' is no data of faces, expected one of faces, faces:, lfw:"));
+  EXPECT_THAT(open_error("shapes"),
+              HasSubstr("'shapes' is no data of faces, expected one of faces, faces:, lfw:"));
 }
 
 TEST(Faces, DrawnPairs) {
@@ -145,7 +147,8 @@ TEST(Faces, SmallSetsGiveThePairsTheyHave) {
   EXPECT_EQ(set.pairs.size(), 6u);  // three genuine ones
   expect_good_pairs(*set.images, set.pairs, 1);
   EXPECT_EQ(set.pairs[0].fold, -1);
-  const FaceVerificationSet whole = open_pairs("faces:" + identity_folders(test::scratch_dir("ten"), 4, 6) + ",split=all");
+  const FaceVerificationSet whole =
+      open_pairs("faces:" + identity_folders(test::scratch_dir("ten"), 4, 6) + ",split=all");
   EXPECT_EQ(whole.pairs.size(), 120u);  // all 4·15 genuine ones
   expect_good_pairs(*whole.images, whole.pairs, 10);
   const std::string single = identity_folders(test::scratch_dir("single"), 4, 1);
@@ -167,13 +170,16 @@ TEST(Faces, FoldersAreSplitByIdentity) {
   EXPECT_EQ(names.size(), 12u);
   EXPECT_NE(val->identities(), other->identities());
   for (int64_t i = 0; i < val->size(); ++i) {  // numbers are of the split
-    EXPECT_EQ(val->identities()[static_cast<size_t>(val->record(i).identity)], val->record(i).name.substr(0, 1));
+    EXPECT_EQ(val->identities()[static_cast<size_t>(val->record(i).identity)],
+              val->record(i).name.substr(0, 1));
   }
   EXPECT_EQ(open("faces:" + folder + ",val_identities=5")->identities().size(), 5u);
   EXPECT_EQ(open("faces:" + folder + ",val_identities=0.5", "train")->identities().size(), 6u);
   EXPECT_THAT(open_error("faces:" + folder + ",val_identities=12"), HasSubstr("expected 1 to 11 of the 12"));
-  EXPECT_THAT(open_error("faces:" + folder + ",val_identities=2.5"), HasSubstr("expected a number of identities or a share"));
-  EXPECT_THAT(open_error("faces:" + folder + ",split=test"), HasSubstr("no split 'test', expected one of those found: all, train, val"));
+  EXPECT_THAT(open_error("faces:" + folder + ",val_identities=2.5"),
+              HasSubstr("expected a number of identities or a share"));
+  EXPECT_THAT(open_error("faces:" + folder + ",split=test"),
+              HasSubstr("no split 'test', expected one of those found: all, train, val"));
 }
 
 TEST(Faces, FoldersWithSplits) {
@@ -183,7 +189,10 @@ TEST(Faces, FoldersWithSplits) {
   EXPECT_EQ(open("faces:" + folder, "train")->size(), 10);
   const FaceVerificationSet drawn = open_pairs("faces:" + folder);
   EXPECT_EQ(drawn.pairs.size(), 12u);
-  write_file(folder + "/pairs.txt", "1\n" "a\t1\t3\n" "a\t1\tb\t2\n");
+  write_file(folder + "/pairs.txt",
+             "1\n"
+             "a\t1\t3\n"
+             "a\t1\tb\t2\n");
   const FaceVerificationSet listed = open_pairs("faces:" + folder);
   ASSERT_EQ(listed.pairs.size(), 2u);
   EXPECT_EQ(listed.images->size(), 3);
@@ -192,7 +201,8 @@ TEST(Faces, FoldersWithSplits) {
   EXPECT_EQ(listed.images->record(listed.pairs[1].b).name, "b/b_0002.png");
   EXPECT_FALSE(listed.pairs[1].same);
   EXPECT_EQ(listed.pairs[1].fold, -1);
-  EXPECT_EQ(open_pairs("faces:" + folder, "train").pairs.size(), 10u) << "the list is of the validation split";
+  EXPECT_EQ(open_pairs("faces:" + folder, "train").pairs.size(), 10u)
+      << "the list is of the validation split";
 }
 
 TEST(Faces, NothingThere) {
@@ -276,9 +286,11 @@ TEST(Faces, LfwPairsAtFaultNameTheLine) {
   EXPECT_THAT(error("1\t1\na\t1\tx\n"), HasSubstr("line 2: is no pair"));
   EXPECT_THAT(error("1\t1\na\t1\tb\t1\n"), HasSubstr("line 2: two names, expected a pair of one"));
   EXPECT_THAT(error("1\t1\na\t1\t2\nb\t1\t2\n"), HasSubstr("line 3: one name, expected a pair of two"));
-  EXPECT_THAT(error("1\t1\na\t1\t2\na\t1\tb\t1\nc\t1\t2\n"), HasSubstr("line 4: a pair too many, line 1 tells of 2"));
+  EXPECT_THAT(error("1\t1\na\t1\t2\na\t1\tb\t1\nc\t1\t2\n"),
+              HasSubstr("line 4: a pair too many, line 1 tells of 2"));
   EXPECT_THAT(error("2\t1\na\t1\t2\na\t1\tb\t1\n"), HasSubstr("2 pairs, expected 4 as line 1 tells"));
-  EXPECT_THAT(error("1\t1\na\t1\t2\na\t1\tb\t9\n"), HasSubstr("line 3: no picture 9 of b, expected b/b_0009.jpg"));
+  EXPECT_THAT(error("1\t1\na\t1\t2\na\t1\tb\t9\n"),
+              HasSubstr("line 3: no picture 9 of b, expected b/b_0009.jpg"));
   const std::string folder = identity_folders(test::scratch_dir("without"), 2, 2);
   EXPECT_THAT(pairs_error("lfw:" + folder), HasSubstr("pairs.txt"));
 }
@@ -315,7 +327,9 @@ TEST(Faces, SimilarityByHand) {
   const cv::Matx23d m = similarity_transform(from, to);
   const double expected[] = {0, -2, 10, 2, 0, 20};
   for (int i = 0; i < 6; ++i) EXPECT_NEAR(m.val[i], expected[i], 1e-12);
-  EXPECT_THAT(test::error_of([] { similarity_transform({3, 4, 3, 4, 3, 4, 3, 4, 3, 4}, face_template(112, 112)); }),
+  EXPECT_THAT(test::error_of([] {
+                similarity_transform({3, 4, 3, 4, 3, 4, 3, 4, 3, 4}, face_template(112, 112));
+              }),
               HasSubstr("the five landmarks are one point"));
 }
 
@@ -331,7 +345,8 @@ TEST(Faces, SimilarityNeverReflects) {
   const auto error = [&](double a, double b, double tx, double ty) {
     double sum = 0;
     for (size_t i = 0; i < 10; i += 2) {
-      sum += std::pow(a * from[i] - b * from[i + 1] + tx - to[i], 2) + std::pow(b * from[i] + a * from[i + 1] + ty - to[i + 1], 2);
+      sum += std::pow(a * from[i] - b * from[i + 1] + tx - to[i], 2) +
+             std::pow(b * from[i] + a * from[i + 1] + ty - to[i + 1], 2);
     }
     return sum;
   };
@@ -346,7 +361,8 @@ TEST(Faces, SimilarityNeverReflects) {
 }
 
 TEST(Faces, TemplatesOfOtherSizes) {
-  const FaceLandmarks base = face_template(112, 112), twice = face_template(224, 224), square = face_template(128, 128);
+  const FaceLandmarks base = face_template(112, 112), twice = face_template(224, 224),
+                      square = face_template(128, 128);
   const FaceLandmarks narrow = face_template(112, 96), both = face_template(256, 256);
   EXPECT_EQ(base[0], 38.2946f);
   for (size_t i = 0; i < 10; ++i) {
@@ -375,7 +391,9 @@ TEST(Faces, AlignmentBringsLandmarksOntoTheTemplate) {
   const cv::Mat face = aligned_face(image, points, options);
   ASSERT_EQ(face.size(), cv::Size(112, 112));
   for (size_t i = 0; i < 10; i += 2) {
-    EXPECT_GT(face.at<cv::Vec3b>(static_cast<int>(std::lround(where[i + 1])), static_cast<int>(std::lround(where[i])))[0], 240);
+    EXPECT_GT(face.at<cv::Vec3b>(static_cast<int>(std::lround(where[i + 1])),
+                                 static_cast<int>(std::lround(where[i])))[0],
+              240);
   }
   EXPECT_EQ(face.at<cv::Vec3b>(5, 60)[0], 90);
   FaceLandmarks far = points;
@@ -399,7 +417,8 @@ TEST(Faces, CropAndGrey) {
   EXPECT_TRUE(equal(crop, cv::Mat(40, 30, CV_8UC3, cv::Scalar(200, 100, 50))));
   options.grey = true;
   const auto grey = static_cast<double>(std::lround(0.299 * 200 + 0.587 * 100 + 0.114 * 50));
-  EXPECT_TRUE(equal(aligned_face(image, std::nullopt, options), cv::Mat(40, 30, CV_8UC3, cv::Scalar(grey, grey, grey))));
+  EXPECT_TRUE(equal(aligned_face(image, std::nullopt, options),
+                    cv::Mat(40, 30, CV_8UC3, cv::Scalar(grey, grey, grey))));
 }
 
 TEST(Faces, TransformOptionsAreChecked) {
@@ -502,7 +521,8 @@ TEST(Faces, TrainingMirrorsAndShifts) {
       bool found = false;
       for (int64_t dy = 0; dy <= 10 && !found; ++dy) {
         for (int64_t dx = 0; dx <= 10 && !found; ++dx) {
-          found = torch::equal(batch->images[static_cast<int64_t>(i)], padded.slice(1, dy, dy + 64).slice(2, dx, dx + 64));
+          found = torch::equal(batch->images[static_cast<int64_t>(i)],
+                               padded.slice(1, dy, dy + 64).slice(2, dx, dx + 64));
           if (found && (dx != 5 || dy != 5)) ++moved;
         }
       }
@@ -550,7 +570,8 @@ TEST(Faces, IjbTemplates) {
   write_image(folder + "/loose_crop/1.png", plain(1));
   write_image(folder + "/loose_crop/2.png", plain(2));
   const std::string meta = folder + "/meta/ijbc_";
-  write_file(meta + "name_5pts_score.txt", "1.png 1 2 3 4 5 6 7 8 9 10 0.5\n2.png 1 2 3 4 5 6 7 8 9 10.5 1.0\n");
+  write_file(meta + "name_5pts_score.txt",
+             "1.png 1 2 3 4 5 6 7 8 9 10 0.5\n2.png 1 2 3 4 5 6 7 8 9 10.5 1.0\n");
   write_file(meta + "face_tid_mid.txt", "1.png 7 70\n2.png 8 80\n");
   write_file(meta + "template_pair_label.txt", "7 8 0\n7 7 1\n");
   const FaceTemplates set = open_face_templates(parse_data_spec("ijb:" + folder));
@@ -567,7 +588,8 @@ TEST(Faces, IjbTemplates) {
   EXPECT_THAT(open_error("ijb:" + folder), HasSubstr("face_tid_mid.txt: line 2: is of another picture"));
   write_file(meta + "template_pair_label.txt", "7 8 2\n");
   write_file(meta + "face_tid_mid.txt", "1.png 7 70\n2.png 8 80\n");
-  EXPECT_THAT(open_error("ijb:" + folder), HasSubstr("line 1: '2' is no label, expected template template 0|1"));
+  EXPECT_THAT(open_error("ijb:" + folder),
+              HasSubstr("line 1: '2' is no label, expected template template 0|1"));
   EXPECT_THAT(pairs_error("ijb:" + folder), HasSubstr("compares templates"));
 }
 

@@ -88,6 +88,39 @@ TEST(ClassProducts, BlocksAreEqualToTheWhole) {
   }
 }
 
+TEST(ClassProducts, ScoresOfShardsAreThoseOfTheWhole) {
+  torch::manual_seed(3);
+  const int64_t N = 8, D = 5, C = 41, ranks = 3;
+  const Tensor x = torch::randn({N, D}, torch::kDouble), y = torch::randint(C, {N});
+  const Tensor weight = torch::randn({C, D}, torch::kDouble);
+  const auto loss_of = [](const Tensor& own, const Tensor& others) {
+    return torch::softplus(others - (own - 0.4)).mean();
+  };
+  Tensor whole_x = x.clone().requires_grad_(), whole_weight = weight.clone().requires_grad_();
+  const ClassScores whole = class_scores(whole_x, {whole_weight, {}, true, y}, {}, 0);
+  const Tensor expected = loss_of(whole.own, whole.others);
+  expected.backward();
+  for (const int64_t bytes : {0, 1}) {
+    Tensor shared = x.clone().requires_grad_(), rows = weight.clone().requires_grad_();
+    Tensor own = torch::zeros({N}, torch::kDouble);
+    std::vector<Tensor> others;
+    for (int64_t rank = 0; rank < ranks; ++rank) {
+      const ClassShard shard = ClassShard::of(C, rank, ranks);
+      const Tensor here = y.ge(shard.start).logical_and(y.lt(shard.start + shard.count));
+      const Tensor local = torch::where(here, y - shard.start, -1);
+      const ClassScores part =
+          class_scores(shared, {rows.narrow(0, shard.start, shard.count), {}, true, local}, {}, bytes);
+      own = own + part.own;  // what all-reduce and all-gather will bring together
+      others.push_back(part.others);
+    }
+    const Tensor loss = loss_of(own, torch::stack(others).logsumexp(0));
+    loss.backward();
+    expect_same(loss.detach(), expected.detach(), 1e-12, "loss");
+    expect_same(shared.grad(), whole_x.grad(), 1e-12, "gradient of x");
+    expect_same(rows.grad(), whole_weight.grad(), 1e-12, "gradient of the weight");
+  }
+}
+
 TEST(ClassProducts, LargeLogitsDoNotOverflow) {
   const Tensor x = torch::tensor({{3e4f, 0.f}, {0.f, 3e4f}});
   const ClassRows rows{torch::tensor({{1.f, 0.f}, {0.f, 1.f}, {-1.f, 0.f}}), {}, true, labels({0, 0})};

@@ -13,6 +13,7 @@
 #include "models/mobilefacenet/mbf.h"
 #include "models/mobilefacenet/mobilefacenet.h"
 #include "models/precision.h"
+#include "models/runtime/cpu_features.h"
 #include "models/runtime/runtime.h"
 #include "models/summary.h"
 #include "tests/support.h"
@@ -330,9 +331,12 @@ TEST(FaceModels, TheRuntimeFusesThem) {
   const torch::NoGradGuard no_grad;
   for (const Small& small : small_models()) {
     see_some_faces(small);
-    Runtime runtime(spec_of(small), {});
-    for (const int64_t batch : {2, 5}) runtime.run({images_of(small, batch)});
-    EXPECT_EQ(runtime.fallback(), "") << small.name;
+    for (const std::string precision : {"fp32", "bf16"}) {
+      if (precision == "bf16" && !cpu_has_bf16()) continue;
+      Runtime runtime(spec_of(small), {precision});
+      for (const int64_t batch : {2, 5}) runtime.run({images_of(small, batch)});
+      EXPECT_EQ(runtime.fallback(), "") << small.name << " " << precision;
+    }
   }
 }
 

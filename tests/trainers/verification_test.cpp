@@ -85,6 +85,17 @@ TEST(VerificationAccuracy, TakesTheFirstBestThresholdOfTheOtherFolds) {
   EXPECT_NEAR(metrics.threshold, 1 - (first + second) / 4, 1e-15);
 }
 
+// A distance of exactly 1.00 is not the same at the threshold 1.00, only at 1.01.
+TEST(VerificationAccuracy, SameIsStrictlyBelowTheThreshold) {
+  ScoredPairs pairs;
+  pairs.same = {1, 0, 1, 0};
+  pairs.folds = {0, 0, 1, 1};
+  pairs.scores = {{0.5, 0.375, 0.5, 0.375}};
+  const VerificationMetrics metrics = verification_metrics(pairs);
+  EXPECT_DOUBLE_EQ(metrics.accuracy, 1);
+  EXPECT_DOUBLE_EQ(metrics.threshold, 1 - 101 * 0.01 / 2);
+}
+
 TEST(VerificationAccuracy, OtherScoresGetAThresholdHalfWay) {
   ScoredPairs pairs;
   pairs.cosine = false;

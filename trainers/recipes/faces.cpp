@@ -173,13 +173,16 @@ Recipe tiny_iresnet() {
       face_recipe("iresnet-tiny", "iresnet", "a small IResNet for the embedded faces: minutes on two cores",
                   options, FaceFamily<IResNetOptions>{make_iresnet, iresnet_options_of, nullptr},
                   {"zoo", "original", "insightface"});
+  recipe.data = "faces,identities=1600";
   return with_config(recipe, [](Json& config) {
     config["data"]["transform"]["flip"] = 0.0;  // drawn faces are not symmetric
+    config["data"]["transform"]["shift"] = 3;
     config["optimizer"]["lr"] = 0.1;
     config["loss"]["name"] = "cosface";
     config["loss"]["cosface"]["scale"] = 16.0;
     config["loss"]["cosface"]["margin"] = 0.2;
     config["trainer"]["epochs"] = 8;
+    config["trainer"]["validate_every"] = 2;
   });
 }
 
