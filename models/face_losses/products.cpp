@@ -23,6 +23,8 @@ constexpr double kNothing = -1e30;
 // Rows and products of a block, which all operators of a block pass over: half of a second-level cache.
 constexpr int64_t kBlockBytes = int64_t{1} << 20;
 constexpr int64_t kLeastBlock = 16;
+// What is held at once of a block: matrices like its products (more where OtherLogits makes some), vectors.
+constexpr int64_t kProducts = 2, kBentProducts = 7, kVectors = 32;
 constexpr int64_t kDeviceBlock = 8192;
 
 /// 1/‖W_j‖ [n] as ClassRows says.
@@ -47,12 +49,14 @@ ClassScores plain_scores(const Tensor& x, const ClassRows& rows, const OtherLogi
 
 /// How the classes are cut: every worker takes a run of blocks.
 struct Blocks {
-  Blocks(const Tensor& x, int64_t classes, int64_t chunk_bytes) : classes(classes) {
+  Blocks(const Tensor& x, int64_t classes, const OtherLogits& other, int64_t chunk_bytes) : classes(classes) {
     const int64_t N = x.size(0), D = x.size(1), element = x.element_size();
     workers = x.is_cpu() ? at::get_num_threads() : 1;
-    const int64_t budget = chunk_bytes / (workers * element) - N * D;
-    const int64_t cached = x.is_cpu() ? kBlockBytes / (element * (D + 2 * N)) : kDeviceBlock;
-    size = std::max(kLeastBlock, std::min(cached, budget / (2 * N)) / kLeastBlock * kLeastBlock);
+    // Elements that a worker may hold, less its part of the gradient of x and vectors over samples.
+    const int64_t budget = chunk_bytes / (workers * element) - N * (D + kVectors);
+    const int64_t column = N * (other.value ? kBentProducts : kProducts) + kVectors;
+    const int64_t cached = x.is_cpu() ? kBlockBytes / (element * (D + kProducts * N)) : kDeviceBlock;
+    size = std::max(kLeastBlock, std::min(cached, budget / column) / kLeastBlock * kLeastBlock);
     count = (classes + size - 1) / size;
     workers = std::min(workers, count);
   }
@@ -222,8 +226,8 @@ class BlockwiseScores : public torch::autograd::Function<BlockwiseScores> {
                                      const c10::intrusive_ptr<Call>& call) {
     const ClassRows rows = detached(weight, bias, call->normalise, labels);
     const Tensor features = x.detach();
-    const auto [others, best] =
-        blockwise_others(features, rows, call->other, Blocks(features, weight.size(0), call->chunk_bytes));
+    const auto [others, best] = blockwise_others(
+        features, rows, call->other, Blocks(features, weight.size(0), call->other, call->chunk_bytes));
     context->save_for_backward({x, weight, bias, labels, others});
     context->saved_data["call"] = c10::IValue::make_capsule(call);
     context->mark_non_differentiable({best});
@@ -237,9 +241,9 @@ class BlockwiseScores : public torch::autograd::Function<BlockwiseScores> {
     const auto call = c10::static_intrusive_pointer_cast<Call>(context->saved_data["call"].toCapsule());
     const ClassRows rows = detached(saved[1], saved[2], call->normalise, saved[3]);
     const Tensor x = saved[0].detach();
-    const Gradients found =
-        blockwise_gradients(x, rows, call->other, Blocks(x, rows.weight.size(0), call->chunk_bytes),
-                            saved[4].detach(), gradients[0], gradients[1]);
+    const Gradients found = blockwise_gradients(
+        x, rows, call->other, Blocks(x, rows.weight.size(0), call->other, call->chunk_bytes),
+        saved[4].detach(), gradients[0], gradients[1]);
     return {found.x, found.weight, found.bias, {}, {}};
   }
 };

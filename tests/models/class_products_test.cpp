@@ -152,19 +152,22 @@ class PeakBytes : public c10::MemoryReportingInfoBase {
 TEST(ClassProducts, BlocksStayBelowTheBound) {
   const int before = at::get_num_threads();
   at::set_num_threads(1);  // others' memory is not counted
-  const int64_t N = 64, D = 32, C = 20000, bound = 1 << 20;
+  const int64_t N = 64, D = 32, C = 20000;
   const Tensor x = torch::randn({N, D}).requires_grad_(), weight = torch::randn({C, D}).requires_grad_();
   const ClassRows rows{weight, {}, true, torch::randint(C, {N})};
-  const auto peak = [&](int64_t chunk_bytes) {
+  const auto peak = [&](const OtherLogits& other, int64_t chunk_bytes) {
     x.mutable_grad() = weight.mutable_grad() = Tensor();
     const auto counted = std::make_shared<PeakBytes>();
     const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, counted);
-    const ClassScores scores = class_scores(x, rows, {}, chunk_bytes);
+    const ClassScores scores = class_scores(x, rows, other, chunk_bytes);
     (scores.others - scores.own).sum().backward();
     return counted->peak() - static_cast<int64_t>(weight.nbytes() + x.nbytes());  // of their gradients
   };
-  EXPECT_LT(peak(bound), bound);
-  EXPECT_GT(peak(0), static_cast<int64_t>(2 * N * C * sizeof(float)));
+  for (const int64_t bound : {1 << 18, 1 << 20, 1 << 24}) {
+    EXPECT_LT(peak({}, bound), bound);
+    EXPECT_LT(peak(bending(), bound), bound);
+  }
+  EXPECT_GT(peak({}, 0), static_cast<int64_t>(2 * N * C * sizeof(float)));
   at::set_num_threads(before);
 }
 
@@ -301,6 +304,7 @@ TEST(PartialFc, DrawsFollowSeedAndCounter) {
     loss->forward(torch::ones({1, 4}), labels({1})).total.backward();
     const Tensor before = loss->named_buffers()["weight"].clone();
     loss->step(1, 1, 0, 1);
+    EXPECT_EQ(loss->named_buffers()["draws"].item<int64_t>(), draws + 1);
     return (loss->named_buffers()["weight"] - before).abs().sum(1).gt(0);
   };
   EXPECT_TRUE(drawn(1, 4).equal(drawn(1, 4)));
