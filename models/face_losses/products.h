@@ -33,8 +33,9 @@ struct ClassScores {
 ///
 /// Else block by block (each as large as a processor's cache, where chunk_bytes allows): the forward pass
 /// keeps a running maximum and sum, the backward pass makes each block's products again (as Wijmans et al.
-/// 2024, arXiv 2411.09009), and no more than chunk_bytes are held beside inputs and gradients. Equal but for
-/// rounding, which depends on the number of threads.
+/// 2024, arXiv 2411.09009), and no more than chunk_bytes are held beside inputs and gradients (blocks have 16
+/// classes at least, and every thread a gradient of x). Equal but for rounding, which depends on the number of
+/// threads.
 ClassScores class_scores(const torch::Tensor& x, const ClassRows& rows, const OtherLogits& other,
                          int64_t chunk_bytes);
 
