@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <numeric>
 
 #include "cli/command.h"
@@ -81,6 +82,26 @@ Json metrics_of(const Measured& measured) {
           {"gflops", measured.macs > 0 ? Json(2e-9 * measured.macs / median) : Json(nullptr)}};
 }
 
+/// Where the time of a forward pass goes, the means of some, by what steps do.
+std::string step_table(Runtime& runtime, const std::vector<torch::Tensor>& inputs) {
+  constexpr int kRuns = 10;
+  std::map<std::string, std::pair<int, double>> kinds;  // steps of a run, milliseconds
+  for (int i = 0; i < kRuns; ++i) {
+    for (const auto& [name, seconds] : runtime.profile(inputs)) {
+      kinds[name].first += i == 0 ? 1 : 0;
+      kinds[name].second += 1e3 * seconds / kRuns;
+    }
+  }
+  std::vector<std::pair<double, std::string>> slowest;
+  for (const auto& [name, kind] : kinds) slowest.emplace_back(kind.second, name);
+  std::sort(slowest.rbegin(), slowest.rend());
+  Table rows({"step", "times", "ms"});
+  for (const auto& [milliseconds, name] : slowest) {
+    rows.add({name, std::to_string(kinds[name].first), format("%.3f", milliseconds)});
+  }
+  return rows.str();
+}
+
 Measured bench_inference(Task& task, const Json& config, const std::pair<int64_t, int64_t>& size) {
   const auto batch = config.at("data").at("batch_size").get<int64_t>();
   const torch::NoGradGuard no_grad;
@@ -94,6 +115,7 @@ Measured bench_inference(Task& task, const Json& config, const std::pair<int64_t
   options.precision = config.at("trainer").at("precision").get<std::string>();
   Runtime runtime(spec, options);
   measured.seconds = measure([&] { runtime.run(inputs); });
+  if (log_level() == LogLevel::verbose) log_verbose(step_table(runtime, inputs));
   measured.precision = runtime.precision();
   if (!runtime.fallback().empty()) measured.fallback = runtime.fallback();
   return measured;
@@ -132,13 +154,17 @@ Measured bench_data(Task& task, const Json& config) {
   return measured;
 }
 
-/// The training data at the wanted size: short and long side of every picture.
+/// The training data at the wanted size: of faces the network's own, of detection short and long side of every
+/// picture.
 void set_training_size(Json& config, const std::pair<int64_t, int64_t>& size) {
-  Json& data = config.at("data");
-  if (!data.contains("transform")) return;
-  data["transform"]["train_sizes"] = {std::min(size.first, size.second)};
-  data["transform"]["crop_resize_sizes"] = Json::array();
-  data["transform"]["max_size"] = std::max(size.first, size.second);
+  Json& transform = config.at("data").at("transform");
+  if (transform.contains("input_size")) {
+    transform["input_size"] = config.at("model")["input_size"] = {size.first, size.second};
+    return;
+  }
+  transform["train_sizes"] = {std::min(size.first, size.second)};
+  transform["crop_resize_sizes"] = Json::array();
+  transform["max_size"] = std::max(size.first, size.second);
 }
 
 std::string table(const Json& metrics) {
@@ -205,7 +231,8 @@ int bench(const BenchFlags& flags, const ConfigFlags& configuration) {
 }  // namespace
 
 Command bench_command(CLI::App& parent) {
-  CLI::App* app = parent.add_subcommand("bench", "Measure inference, a training step, or the data path");
+  CLI::App* app = parent.add_subcommand(
+      "bench", "Measure inference (with -v by step), a training step, or the data path");
   auto flags = std::make_shared<BenchFlags>();
   add_text(*app, "--model", flags->model, "NAME", "Recipe; without --weights it gets random weights");
   add_text(*app, "--mode", flags->mode, "MODE", "infer (default), train or data");

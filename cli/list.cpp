@@ -66,6 +66,7 @@ Lists all_lists() {
             {"step", "", "times gamma every `step`"},
             {"multistep", "", "times gamma at each of `milestones`"},
             {"cosine", "", "half a cosine down to min_factor"},
+            {"polynomial", "", "(1 - done)^power: linear with schedule.power=1"},
             {"onecycle", "", "up to the peak, then down to nothing"}}},
           {"samplers", {}},
           {"activations",

@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/text.h"
 #include "datasets/spec.h"
+#include "trainers/process_group.h"
 #include "trainers/run_directory.h"
 #include "trainers/trainer.h"
 
@@ -48,6 +49,36 @@ void print_result(const TrainFlags& flags, const std::string& run, const Json& c
   print_text(metrics_table({{"", result.metrics}}));
 }
 
+/// The other ranks' messages are those of rank 0.
+ProcessOptions own_place() {
+  ProcessOptions processes = process_options();
+  if (processes.rank > 0) set_log_level(LogLevel::quiet);
+  return processes;
+}
+
+std::shared_ptr<ProcessGroup> join_training(const ProcessOptions& processes, const Json& config) {
+  const auto batch = config.at("data").at("batch_size").get<int64_t>();
+  if (batch % processes.ranks != 0) {
+    throw UsageError(format("data.batch_size=%lld: WORLD_SIZE=%lld processes share it, expected a multiple",
+                            static_cast<long long>(batch), static_cast<long long>(processes.ranks)));
+  }
+  return join_processes(processes);
+}
+
+/// The training itself; rank 0 alone tells of its end.
+int train_and_print(const TrainFlags& flags, const std::string& run, const Json& config, Task& task,
+                    const std::shared_ptr<ProcessGroup>& group) {
+  const bool first = group == nullptr || group->rank() == 0;
+  try {
+    const TrainResult result = train(task, config, run, !flags.resume.empty(), group);
+    if (first) print_result(flags, run, config, result);
+    return 0;
+  } catch (const Interrupted& interrupted) {
+    if (first) throw;
+    return interrupted.exit_code();
+  }
+}
+
 int dry_run_report(const TrainFlags& flags, Task& task, const Json& config) {
   const DryRun dry = dry_run(task, config);
   if (flags.json) {
@@ -64,13 +95,15 @@ int dry_run_report(const TrainFlags& flags, Task& task, const Json& config) {
 
 /// A new run: everything that the command line tells is checked before a file is written or data is opened.
 int start_run(const TrainFlags& flags, const ConfigFlags& configuration) {
+  const ProcessOptions processes = flags.dry_run ? ProcessOptions() : own_place();
   const Recipe& recipe = chosen_recipe(flags.model, configuration.config_file());
   ResolvedConfig resolved =
       resolve_config(recipe, nullptr, configuration.config_file(), configuration.edits());
   Json& config = resolved.config;
   check_data_specs(config);
-  const std::string run = flags.output.empty() ? default_run_directory(recipe.name) : flags.output;
-  if (!flags.dry_run) require_no_run(run);
+  std::string run = flags.output.empty() ? default_run_directory(recipe.name) : flags.output;
+  const std::shared_ptr<ProcessGroup> group = join_training(processes, config);
+  if (!flags.dry_run && processes.rank == 0) require_no_run(run);
   use_embedded_data(recipe, config);
   if (recipe.name == "detr-resnet50" && config.at("data").at("train") == recipe.data) {
     log_info("model: " + recipe.name + " takes days on a CPU; --model detr-tiny ends in minutes");
@@ -82,11 +115,12 @@ int start_run(const TrainFlags& flags, const ConfigFlags& configuration) {
   seed_torch(config.at("trainer").at("seed").get<uint64_t>());
   const std::unique_ptr<Task> task =
       recipe.make(config, Purpose::training, weights.empty() ? nullptr : &state);
+  task->join(group);
   if (flags.dry_run) return dry_run_report(flags, *task, config);
-  create_run(run, config);
+  if (processes.rank == 0) create_run(run, config);
+  if (group != nullptr) run = broadcast_text(*group, run);
   log_info("run: " + run);
-  print_result(flags, run, config, train(*task, config, run, false));
-  return 0;
+  return train_and_print(flags, run, config, *task, group);
 }
 
 /// What --resume changes, each with its old and new value.
@@ -102,6 +136,7 @@ void report_changes(const Json& before, const Json& after, const std::string& pr
 }
 
 int resume_run(const TrainFlags& flags, const ConfigFlags& configuration) {
+  const ProcessOptions processes = own_place();
   if (!flags.model.empty()) throw UsageError("--resume takes the model from its run, expected no --model");
   if (!flags.output.empty()) throw UsageError("--resume writes into its run, expected no --output");
   if (!configuration.config_file().empty())
@@ -123,16 +158,17 @@ int resume_run(const TrainFlags& flags, const ConfigFlags& configuration) {
   if (is_finished(flags.resume, resolved.config)) {
     log_info("resume: " + flags.resume +
              " is finished, nothing to do (--epochs or --max-steps moves its end)");
-    TrainResult result = finished_result(flags.resume);
-    print_result(flags, flags.resume, resolved.config, result);
+    if (processes.rank == 0)
+      print_result(flags, flags.resume, resolved.config, finished_result(flags.resume));
     return 0;
   }
+  const std::shared_ptr<ProcessGroup> group = join_training(processes, resolved.config);
   prepare_torch(resolved.config);
   seed_torch(resolved.config.at("trainer").at("seed").get<uint64_t>());
   const std::unique_ptr<Task> task = recipe.make(resolved.config, Purpose::training, nullptr);
-  update_run_config(flags.resume, resolved.config);
-  print_result(flags, flags.resume, resolved.config, train(*task, resolved.config, flags.resume, true));
-  return 0;
+  task->join(group);
+  if (processes.rank == 0) update_run_config(flags.resume, resolved.config);
+  return train_and_print(flags, flags.resume, resolved.config, *task, group);
 }
 
 }  // namespace

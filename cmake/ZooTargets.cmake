@@ -24,12 +24,17 @@ if(ZOO_SANITIZE)
 endif()
 
 set(ZOO_WARNINGS -Wall -Wextra -Werror -Wno-missing-field-initializers)
+if(CMAKE_UNITY_BUILD)
+  list(APPEND ZOO_WARNINGS -Wno-subobject-linkage)  # takes a .cpp file that another includes for a header
+endif()
 
 # The settings shared by libraries, programs and tests.
 function(zoo_set_defaults target)
   target_compile_options(${target} PRIVATE ${ZOO_WARNINGS})
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
-  if(TARGET zoo_precompiled AND NOT target MATCHES "^(zoo_core|core_tests)$")  # what knows no torch
+  if(target MATCHES "^(zoo_core|core_tests)$")  # what knows no torch compiles fast
+    set_target_properties(${target} PROPERTIES UNITY_BUILD OFF)
+  elseif(TARGET zoo_precompiled)
     target_precompile_headers(${target} REUSE_FROM zoo_precompiled)
     # Programs would be compiled with -fPIE, with which a header precompiled with -fPIC cannot be used.
     set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)

@@ -13,6 +13,12 @@ struct Batch {
   int64_t size() const { return static_cast<int64_t>(ids.size()); }
 };
 
+/// Which part of every batch a source makes, where several processes share them: part `index` of `count` of
+/// one size.
+struct BatchPart {
+  int64_t index = 0, count = 1;
+};
+
 /// An endless or finite sequence of batches of one data set, in an order fixed by (seed, epoch).
 class BatchSource {
  public:

@@ -26,10 +26,6 @@ struct Split {
   std::shared_ptr<DetectionDataset> dataset;
 };
 
-std::string record_name(const DetectionRecord& record) {
-  return format("image %lld (%s)", static_cast<long long>(record.image_id), record.file_name.c_str());
-}
-
 /// What became of a picture: its finding, and the hash of its file.
 struct Decoded {
   std::optional<Finding> finding;

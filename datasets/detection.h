@@ -140,6 +140,6 @@ std::shared_ptr<DetectionDataset> open_validation(const DataOptions& options, ui
 std::unique_ptr<BatchSource> detection_batches(std::shared_ptr<DetectionDataset> dataset,
                                                const DataOptions& options,
                                                const DetectionTransformOptions& transform, bool training,
-                                               uint64_t seed);
+                                               uint64_t seed, const BatchPart& part = {});
 
 }  // namespace zoo

@@ -61,13 +61,9 @@ Dataset open_validation(const DataOptions& options, uint64_t seed) {
 
 std::unique_ptr<BatchSource> detection_batches(Dataset dataset, const DataOptions& options,
                                                const DetectionTransformOptions& transform, bool training,
-                                               uint64_t seed) {
-  LoaderOptions loader;
-  loader.batch_size = training || options.val_batch_size == 0 ? options.batch_size : options.val_batch_size;
-  loader.workers = options.workers;
-  loader.shuffle = loader.drop_last = training;
-  loader.skip_bad = options.skip_bad;
-  loader.seed = seed;
+                                               uint64_t seed, const BatchPart& part) {
+  LoaderOptions loader = loader_options(options, training, seed);
+  loader.part = part;
   loader.name = [dataset](int64_t record) { return dataset->record(record).file_name; };
   const int64_t records = dataset->size();
   return make_loader<DetectionSample>(

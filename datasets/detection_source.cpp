@@ -18,10 +18,6 @@ namespace {
 /// Boxes may pass the edge by this much (pixels): rounding of decimals in files.
 constexpr double kEdgeTolerance = 0.1;
 
-std::string record_name(const DetectionRecord& record) {
-  return format("image %lld (%s)", static_cast<long long>(record.image_id), record.file_name.c_str());
-}
-
 /// "12, 26, 29, …"
 std::string some_numbers(const std::vector<int64_t>& numbers) {
   std::vector<std::string> parts;
@@ -150,6 +146,10 @@ void review_objects(const DetectionSource& source, const std::unordered_set<int6
 }
 
 }  // namespace
+
+std::string record_name(const DetectionRecord& record) {
+  return format("image %lld (%s)", static_cast<long long>(record.image_id), record.file_name.c_str());
+}
 
 std::string DetectionSource::image_path(const DetectionRecord& record) const {
   return join_path(folder, record.file_name);

@@ -30,6 +30,9 @@ struct DetectionFormat {
 /// The format of a kind; null for an embedded set or another task's data.
 const DetectionFormat* find_detection_format(const std::string& kind);
 
+/// `image 7 (b.jpg)`: a record in messages.
+std::string record_name(const DetectionRecord& record);
+
 /// What every kind of detection data must satisfy, whatever file it came from: ids, categories, sizes, boxes.
 void review_source(const DetectionSource& source, Findings& findings);
 

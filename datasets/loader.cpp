@@ -61,8 +61,10 @@ class Reading : public BatchRecords {
     const auto all = static_cast<int64_t>(epoch_.order.size());
     const int64_t first = batch_ * options_.batch_size;
     const int64_t last = std::min(first + options_.batch_size, all);
+    const int64_t size = options_.batch_size / options_.part.count,
+                  begin = first + options_.part.index * size;
     int64_t substitute = last;  // for an unreadable record, around the end of the epoch back to the batch
-    for (int64_t place = first; place < last; ++place) {
+    for (int64_t place = begin; place < std::min(begin + size, last); ++place) {
       bool found = try_read(place, read);
       while (!found && options_.shuffle && substitute < first + all)
         found = try_read(substitute++ % all, read);
@@ -132,6 +134,11 @@ class Loader : public BatchSource {
       : records_(records), options_(options), make_(std::move(make)) {
     if (records_ < 1) throw Error("the data set has no records, expected at least one");
     options_.batch_size = std::min(options_.batch_size, records_);
+    if (options_.batch_size % options_.part.count != 0) {
+      throw Error(format("a batch of %lld records: expected a multiple of the %lld processes that share it",
+                         static_cast<long long>(options_.batch_size),
+                         static_cast<long long>(options_.part.count)));
+    }
     if (options_.ahead == 0) options_.ahead = 2 * options_.workers;
   }
   ~Loader() override {
@@ -257,6 +264,16 @@ class Loader : public BatchSource {
 
 std::unique_ptr<BatchSource> make_loader(int64_t records, const LoaderOptions& options, MakeBatch make) {
   return std::make_unique<Loader>(records, options, std::move(make));
+}
+
+LoaderOptions loader_options(const DataOptions& data, bool training, uint64_t seed) {
+  LoaderOptions options;
+  options.batch_size = training || data.val_batch_size == 0 ? data.batch_size : data.val_batch_size;
+  options.workers = data.workers;
+  options.shuffle = options.drop_last = training;
+  options.skip_bad = data.skip_bad;
+  options.seed = seed;
+  return options;
 }
 
 double samples_per_second(BatchSource& source, double seconds) {

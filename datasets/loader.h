@@ -8,6 +8,7 @@
 
 #include "core/random.h"
 #include "datasets/batch.h"
+#include "datasets/options.h"
 
 namespace zoo {
 
@@ -21,7 +22,11 @@ struct LoaderOptions {
   uint64_t seed = 0;
   std::function<std::string(int64_t record)> name;  ///< of a record, for messages; none: "record 17"
   int64_t ahead = 0;  ///< batches that may wait for `next`; 0: twice the workers
+  BatchPart part;
 };
+
+/// Those of a section `data`: training batches are shuffled and whole.
+LoaderOptions loader_options(const DataOptions& data, bool training, uint64_t seed);
 
 using ReadRecord = std::function<void(int64_t record, RandomStream& rng)>;
 
@@ -32,8 +37,8 @@ class BatchRecords {
   /// Calls read(record, rng) for every record of the batch in order; rng is the stream (seed, epoch, record).
   /// What `read` throws ends the batch as an Error (what is none gets the record's name; std::bad_alloc
   /// stays), or with skip_bad leaves the record out. With shuffle the record's place is then taken by the
-  /// next readable one of the epoch's order, so that training batches keep their size; without, the batch is
-  /// smaller, and one without any record is passed over.
+  /// next readable one of the epoch's order, so that training batches keep their size (two parts of a batch
+  /// may take the same one); without, the batch is smaller, and one without any record is passed over.
   virtual void read(const ReadRecord& read) = 0;
 };
 
@@ -45,7 +50,7 @@ using MakeBatch = std::function<std::unique_ptr<Batch>(BatchRecords& records)>;
 /// waits for at most one sample of each. `next` throws what the making of that very batch threw; the one
 /// after it is then next. They are plain threads: `make` may create tensors and fill them, but must not run
 /// torch operators (each thread would start a team of its own) nor count on grad mode. Throws Error where
-/// there is no record, and `next` where none can be read.
+/// there is no record or a batch has not so many parts, and `next` where none can be read.
 std::unique_ptr<BatchSource> make_loader(int64_t records, const LoaderOptions& options, MakeBatch make);
 
 /// The same from two functions: `sample` reads and transforms a record, `collate` joins samples.

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -6,6 +7,13 @@
 #include <torch/types.h>
 
 namespace zoo {
+
+/// Tensors of which every process has some rows [start, start + count) of `rows`; processes' rows follow each
+/// other by rank.
+struct RowShard {
+  std::vector<std::string> names;  ///< registered ones; none: every process has all of every tensor
+  int64_t rows = 0, start = 0, count = 0;
+};
 
 /// A loss that has weights or statistics of its own: its parameters are trained beside the model's, all its
 /// tensors are saved with them under `loss.`, and none is part of the model.
@@ -30,6 +38,9 @@ class LossModule : public torch::nn::Module {
     static_cast<void>(momentum), static_cast<void>(gradient_scale);
   }
   virtual void release_gradients() {}
+
+  /// What several processes have in parts; state of own_weights follows them under the names of those.
+  virtual RowShard shard() const { return {}; }
 };
 
 }  // namespace zoo

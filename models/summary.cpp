@@ -11,6 +11,7 @@
 #include <ATen/record_function.h>
 #include <torch/torch.h>
 
+#include "core/formats/byte_reader.h"
 #include "core/text.h"
 #include "models/summary_rules.h"
 
@@ -305,12 +306,6 @@ void add_field(Json& document, const ReceptiveField& field) {
   document["offset"] = figure_json(field.whole ? none : field.offset);
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::vector<std::string> sizes;
-  for (const int64_t size : shape) sizes.push_back(std::to_string(size));
-  return "[" + join(sizes, ", ") + "]";
-}
-
 std::string count_text(double count) {
   return with_thousands(static_cast<int64_t>(count));
 }
@@ -343,7 +338,7 @@ std::string Summary::str() const {
   Table table({"layer", "type", "output", "parameters", "MACs", "field", "stride", "offset"});
   for (const SummaryRow& row : rows) {
     const bool map = row.field.is_map() && !row.field.whole;
-    table.add({row.name, row.type, shape_text(row.output_shape),
+    table.add({row.name, row.type, shape_text(row.output_shape.data(), row.output_shape.size()),
                row.parameters > 0 ? count_text(row.parameters) : "", row.macs > 0 ? count_text(row.macs) : "",
                row.field.whole ? "all" : figure_text(row.field.size),
                map ? figure_text(row.field.stride) : "", map ? figure_text(row.field.offset) : ""});

@@ -6,10 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace zoo::test {
 namespace fs = std::filesystem;
@@ -102,6 +104,28 @@ CommandResult run_command(const std::vector<std::string>& command, const std::st
 CommandResult zoo_run(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), binary_dir() + "/zoo");
   return run_command(arguments);
+}
+
+Json zoo_json(const std::vector<std::string>& arguments) {
+  const CommandResult result = zoo_run(arguments);
+  EXPECT_EQ(result.exit_code, 0) << join(arguments, " ") << "\n" << result.err;
+  return Json::parse(result.out, nullptr, false);
+}
+
+void expect_error(const std::vector<std::string>& arguments, int code,
+                  const std::vector<std::string>& parts) {
+  const CommandResult result = zoo_run(arguments);
+  const std::string shown = join(arguments, " ") + "\n" + result.err;
+  EXPECT_EQ(result.exit_code, code) << shown;
+  EXPECT_EQ(result.out, "") << shown;
+  const std::string err = "\n" + result.err;
+  const size_t begin = err.find("\nerror: ");
+  ASSERT_NE(begin, std::string::npos) << shown;
+  const std::string end = err.substr(begin + 1);
+  EXPECT_LE(std::count(end.begin(), end.end(), '\n'), 2) << shown;
+  const std::string line = end.substr(0, end.find('\n'));
+  for (const std::string& part : parts)
+    EXPECT_NE(line.find(part), std::string::npos) << part << " in: " << line;
 }
 
 std::string error_of(const std::function<void()>& call) {

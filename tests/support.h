@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "core/options.h"
+
 namespace zoo::test {
 
 /// The source tree: ZOO_SOURCE_DIR of the environment (set by ctest), else the current folder.
@@ -23,6 +25,12 @@ CommandResult run_command(const std::vector<std::string>& command, const std::st
 
 /// Runs the program `zoo` of the build tree with these arguments.
 CommandResult zoo_run(std::vector<std::string> arguments);
+
+/// The JSON that `zoo ARGUMENTS` prints; fails the running test where the program does not exit with 0.
+Json zoo_json(const std::vector<std::string>& arguments);
+/// Expects that `zoo ARGUMENTS` exits with that code, prints nothing on stdout, and ends stderr with one line
+/// `error: …` that holds all parts, then at most one hint line.
+void expect_error(const std::vector<std::string>& arguments, int code, const std::vector<std::string>& parts);
 
 /// The message of the zoo::Error that a call throws; empty where it throws none.
 std::string error_of(const std::function<void()>& call);

@@ -10,14 +10,11 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "models/shape_text.h"
 
 namespace zoo {
 
 namespace {
-
-std::string shape_of(const torch::Tensor& tensor) {
-  return c10::str(tensor.sizes());
-}
 
 /// Whether elements lie in the same order; strides of dimensions of one element say nothing.
 bool same_layout(const torch::Tensor& a, const torch::Tensor& b) {
@@ -146,8 +143,8 @@ int64_t Optimizer::load_state(const StateDict& state, const std::string& prefix)
     const torch::Tensor* stored = state.find(prefix + name);
     if (stored == nullptr) return false;
     if (stored->sizes() != parameter.sizes()) {
-      throw Error(state.source + ": " + prefix + name + " " + shape_of(*stored) + ", expected " +
-                  shape_of(parameter));
+      throw Error(state.source + ": " + prefix + name + " " + shape_text(*stored) + ", expected " +
+                  shape_text(parameter));
     }
     target = torch::empty_like(parameter, torch::TensorOptions().requires_grad(false)).copy_(*stored);
     return true;

@@ -14,13 +14,15 @@ void OptimizerOptions::validate() const {
 }
 
 void ScheduleOptions::validate() const {
-  require_choice("schedule.name", name, {"constant", "step", "multistep", "cosine", "onecycle"});
+  require_choice("schedule.name", name,
+                 {"constant", "step", "multistep", "cosine", "polynomial", "onecycle"});
   require_range("schedule.warmup", warmup, 0);
   require_range("schedule.warmup_factor", warmup_factor, 0, 1);
   require_positive("schedule.step", step);
   for (const double milestone : milestones) require_range("schedule.milestones", milestone, 0);
   require_positive("schedule.gamma", gamma);
   require_range("schedule.min_factor", min_factor, 0, 1);
+  require_positive("schedule.power", power);
   require_range("schedule.peak", peak, 0, 1);
   require_range("schedule.initial_factor", initial_factor, 0, 1);
   require_range("schedule.final_factor", final_factor, 0, 1);

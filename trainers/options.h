@@ -26,13 +26,14 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(OptimizerOptions, name, lr, backbone_lr, weig
 /// Section `schedule`: how the step size moves over the run. Positions are fractions of the run's steps where
 /// they are at most 1, so that a recipe holds for any length; larger numbers are steps.
 struct ScheduleOptions {
-  std::string name = "step";  ///< constant | step | multistep | cosine | onecycle
+  std::string name = "step";  ///< constant | step | multistep | cosine | polynomial | onecycle
   double warmup = 0;          ///< linear from warmup_factor to 1: fraction of the run, or steps
   double warmup_factor = 0.01;
   double step = 0.8;  ///< step: one drop every `step` (fraction of the run, or steps)
   std::vector<double> milestones = {0.6, 0.85};  ///< multistep
   double gamma = 0.1;                            ///< factor of a drop
   double min_factor = 0.0;                       ///< cosine: factor at the end
+  double power = 1;                              ///< polynomial: 1 is linear
   double peak = 0.3;                             ///< onecycle: share of the run that rises
   double initial_factor = 0.04;                  ///< onecycle: start, as a factor of the peak
   double final_factor = 4e-6;                    ///< onecycle: end, as a factor of the peak
@@ -40,7 +41,7 @@ struct ScheduleOptions {
   void validate() const;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ScheduleOptions, name, warmup, warmup_factor, step, milestones, gamma,
-                                   min_factor, peak, initial_factor, final_factor)
+                                   min_factor, power, peak, initial_factor, final_factor)
 
 /// Section `trainer`.
 struct TrainerOptions {

@@ -22,20 +22,24 @@ std::string shown_ids(std::vector<std::string> ids) {
   return join(ids, ", ") + (all > kShownIds ? format(" and %zu more", all - kShownIds) : "");
 }
 
-/// What nonfinite.json tells of a step: samples of the batches whose loss is not finite, of all batches where
-/// only the gradient is not.
-Json incident_of(const Position& position, const StepResult& result,
-                 const std::vector<std::unique_ptr<Batch>>& batches) {
-  const bool loss_is_finite = std::all_of(result.losses.begin(), result.losses.end(),
-                                          [](double loss) { return std::isfinite(loss); });
-  std::vector<std::string> ids;
+bool losses_are_finite(const StepResult& result) {
+  return std::all_of(result.losses.begin(), result.losses.end(),
+                     [](double loss) { return std::isfinite(loss); });
+}
+
+/// Whether a batch may be to blame for a step that is not finite.
+bool suspected(const StepResult& result, size_t batch) {
+  return losses_are_finite(result) || !std::isfinite(result.losses[batch]);
+}
+
+/// What nonfinite.json tells of a step.
+Json incident_of(const Position& position, const StepResult& result, const std::vector<std::string>& ids) {
   Json terms = Json::object();
-  for (size_t i = 0; i < batches.size(); ++i) {
-    if (!loss_is_finite && std::isfinite(result.losses[i])) continue;
-    ids.insert(ids.end(), batches[i]->ids.begin(), batches[i]->ids.end());
+  for (size_t i = 0; i < result.terms.size(); ++i) {
+    if (!suspected(result, i)) continue;
     for (const auto& [name, value] : result.terms[i].terms) terms[name].push_back(value.item<double>());
   }
-  return {{"what", loss_is_finite ? "gradient" : "loss"},
+  return {{"what", losses_are_finite(result) ? "gradient" : "loss"},
           {"step", position.step},
           {"epoch", position.epochs},
           {"ids", ids},
@@ -49,6 +53,15 @@ std::string shown_value(const Json& value) {
 }
 
 }  // namespace
+
+std::vector<std::string> suspected_samples(const StepResult& result,
+                                           const std::vector<std::unique_ptr<Batch>>& batches) {
+  std::vector<std::string> ids;
+  for (size_t i = 0; i < batches.size(); ++i) {
+    if (suspected(result, i)) ids.insert(ids.end(), batches[i]->ids.begin(), batches[i]->ids.end());
+  }
+  return ids;
+}
 
 TrainingReport::TrainingReport(const std::string& run, const TrainerState& state) : writer_(run, state) {
   means_.from_json(state.window);
@@ -132,8 +145,8 @@ void TrainingReport::write_validation(const Position& position, const Json& metr
 }
 
 std::string TrainingReport::write_incident(const Position& position, const StepResult& result,
-                                           const std::vector<std::unique_ptr<Batch>>& batches) {
-  const Json incident = incident_of(position, result, batches);
+                                           const std::vector<std::string>& ids) {
+  const Json incident = incident_of(position, result, ids);
   incidents_.push_back(incident);
   write_file(writer_.path("nonfinite.json"), dump_json(incidents_) + "\n");
   return format("the %s is not finite in step %lld, samples ", incident.at("what").get<std::string>().c_str(),

@@ -20,6 +20,10 @@ struct Position {
   std::vector<std::pair<std::string, double>> learning_rates;  ///< of the last step, by group
 };
 
+/// Samples of the batches whose loss is not finite, of all batches where only the gradient is not.
+std::vector<std::string> suspected_samples(const StepResult& result,
+                                           const std::vector<std::unique_ptr<Batch>>& batches);
+
 /// What a run tells of itself while it trains: lines of metrics.jsonl and for people, the bar,
 /// nonfinite.json.
 class TrainingReport {
@@ -34,10 +38,10 @@ class TrainingReport {
 
   void write_validation(const Position& position, const Json& metrics, const std::string& best_metric,
                         bool best, double seconds);
-  /// Adds a step whose loss or gradient is not finite to nonfinite.json; returns a message with step and
-  /// samples.
+  /// Adds a step whose loss or gradient is not finite to nonfinite.json, with the samples that may be to
+  /// blame; returns a message with step and samples.
   std::string write_incident(const Position& position, const StepResult& result,
-                             const std::vector<std::unique_ptr<Batch>>& batches);
+                             const std::vector<std::string>& ids);
 
   RunWriter& writer() { return writer_; }
   ProgressLine& progress() { return progress_; }

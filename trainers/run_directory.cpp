@@ -207,6 +207,13 @@ void RunWriter::add_predictions(const std::vector<Preview>& previews, int64_t st
   }
 }
 
+void RunWriter::add_figures(const std::vector<Preview>& figures, int64_t step) {
+  for (const Preview& figure : figures) {
+    write_image(path(figure.name + ".png"), figure.rgb);
+    events_->add_image(figure.name, encode_png(figure.rgb), step);
+  }
+}
+
 void RunWriter::draw(const std::string& best_metric) {
   draw_curves(path(kMetrics), path("curves.png"), best_metric);
   events_->flush();

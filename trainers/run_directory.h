@@ -52,6 +52,8 @@ class RunWriter {
   void add_metrics(const Json& line);
   /// Writes predictions/NAME.png, and the pictures into the event file.
   void add_predictions(const std::vector<Preview>& previews, int64_t step);
+  /// Writes NAME.png, and the pictures into the event file.
+  void add_figures(const std::vector<Preview>& figures, int64_t step);
   /// Draws curves.png from metrics.jsonl and flushes the event file.
   void draw(const std::string& best_metric);
 

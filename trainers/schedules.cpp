@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/numbers.h"
+
 namespace zoo {
 
 namespace {
-
-constexpr double kPi = 3.14159265358979323846;
 
 /// From `start` (share 0) to `end` (share 1) along half a cosine.
 double anneal(double start, double end, double share) {
@@ -17,6 +17,10 @@ double anneal(double start, double end, double share) {
 double cosine(int64_t step, int64_t total, const ScheduleOptions& options) {
   return anneal(1, options.min_factor,
                 static_cast<double>(step) / static_cast<double>(std::max<int64_t>(1, total)));
+}
+
+double polynomial(int64_t step, int64_t total, const ScheduleOptions& options) {
+  return std::pow(1 - static_cast<double>(step) / static_cast<double>(total), options.power);
 }
 
 double onecycle(int64_t step, int64_t total, const ScheduleOptions& options) {
@@ -58,7 +62,8 @@ double schedule_factor(int64_t step, int64_t total_steps, const ScheduleOptions&
   if (options.name == "constant" || step < warmup) return factor;
   const int64_t rest = std::max<int64_t>(1, total - warmup);
   const int64_t at = std::min(step - warmup, rest - 1);
-  return options.name == "cosine" ? cosine(at, rest, options) : onecycle(at, rest, options);
+  if (options.name == "cosine") return cosine(at, rest, options);
+  return options.name == "polynomial" ? polynomial(at, rest, options) : onecycle(at, rest, options);
 }
 
 }  // namespace zoo

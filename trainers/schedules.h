@@ -11,9 +11,10 @@ namespace zoo {
 ///   step       StepLR: gamma^⌊step / size⌋
 ///   multistep  MultiStepLR: gamma^(milestones ≤ step)
 ///   cosine     CosineAnnealingLR over the whole run, down to min_factor
+///   polynomial PolynomialLR over the whole run: (1 − step / total)^power
 ///   onecycle   OneCycleLR (Smith and Topin 2018; cosine, two phases), as a factor of its peak
 /// A warm-up (LinearLR) stands in front of any: it multiplies step and multistep, whose positions count from
-/// the run's start (ChainedScheduler), while cosine and onecycle begin after it and share the rest of the run
+/// the run's start (ChainedScheduler), while cosine, polynomial and onecycle begin after it and share the rest of the run
 /// (SequentialLR). Positions up to 1 are fractions of the run, larger ones are steps. Steps after the end
 /// keep the last value.
 double schedule_factor(int64_t step, int64_t total_steps, const ScheduleOptions& options);

@@ -15,6 +15,7 @@
 #include "models/export/trace.h"
 #include "models/loss_module.h"
 #include "models/loss_terms.h"
+#include "models/ranks.h"
 #include "trainers/options.h"
 
 namespace zoo {
@@ -40,6 +41,11 @@ class Task {
  public:
   virtual ~Task() = default;
 
+  /// Makes this process one of several that train together: batches are then its part of each, and losses
+  /// those of all parts (class rows are cut), or of the part where the mean over processes is that of the
+  /// whole. Null: the only one. Called before anything else that is for trainings.
+  virtual void join(const SharedRanks& ranks) { ranks_ = ranks; }
+
   virtual torch::nn::Module& module() = 0;
   virtual std::shared_ptr<torch::nn::Module> shared_module() = 0;
   /// Trainable parameters by step size. Names that match a pattern of trainer.freeze are taken out by the
@@ -62,6 +68,12 @@ class Task {
   virtual std::string best_metric() const = 0;
   /// Drawn predictions on the first validation samples (eval mode, gradients off).
   virtual std::vector<Preview> previews(int64_t count, torch::Device device) = 0;
+  /// Pictures of how far the training has come, NAME.png in the run directory, drawn anew at each validation
+  /// (eval mode, gradients off).
+  virtual std::vector<Preview> figures(torch::Device device) {
+    static_cast<void>(device);
+    return {};
+  }
 
   /// The exported signature.
   virtual TraceSpec trace_spec() = 0;
@@ -74,6 +86,15 @@ class Task {
   virtual std::map<std::string, std::string> weight_metadata() const = 0;
   /// Names and shapes of a batch's tensors, for --dry-run.
   virtual std::vector<std::pair<std::string, std::string>> describe(const Batch& batch) const = 0;
+
+ protected:
+  const SharedRanks& ranks() const { return ranks_; }
+  BatchPart batch_part() const {
+    return ranks_ == nullptr ? BatchPart() : BatchPart{ranks_->rank(), ranks_->count()};
+  }
+
+ private:
+  SharedRanks ranks_;  ///< null: the only process
 };
 
 }  // namespace zoo

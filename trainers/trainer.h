@@ -1,10 +1,12 @@
 #pragma once
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/options.h"
 #include "trainers/device.h"
+#include "trainers/process_group.h"
 #include "trainers/task.h"
 
 namespace zoo {
@@ -26,10 +28,15 @@ struct TrainResult {
 /// step 0 where there is none yet); on the CPU, with as many threads, its numbers are then those of a run
 /// that was never stopped, to the last bit.
 ///
+/// With a group, which the task has joined, every process calls it with the same configuration and run. Each
+/// takes its part of every batch; rank 0 alone writes and validates, and the others wait for it. A signal to
+/// one of them stops all after the same step.
+///
 /// Throws Interrupted after SIGINT or SIGTERM (a checkpoint is written), Error on a non-finite loss or
-/// gradient (step and samples are in the message and in nonfinite.json) and where the disk fails (the
-/// checkpoint before is intact).
-TrainResult train(Task& task, const Json& config, const std::string& run, bool resume);
+/// gradient (step and samples are in the message and in nonfinite.json), where the disk fails (the
+/// checkpoint before is intact), and where processes differ in configuration or data or one of them has ended.
+TrainResult train(Task& task, const Json& config, const std::string& run, bool resume,
+                  const std::shared_ptr<ProcessGroup>& group = nullptr);
 
 /// Whether the run's newest checkpoint stands at the end that `config` gives it, validated.
 bool is_finished(const std::string& run, const Json& config);

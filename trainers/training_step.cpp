@@ -33,6 +33,14 @@ void require_matches(const std::string& pattern, const std::vector<std::string>&
                    split(names.front(), '.').front() + "*')");
 }
 
+std::vector<torch::Tensor> gradients_of(const std::vector<torch::Tensor>& parameters) {
+  std::vector<torch::Tensor> gradients;
+  for (const torch::Tensor& parameter : parameters) {
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+  }
+  return gradients;
+}
+
 void add_loss_tensors(LossModule& loss, std::set<std::string>& names, ModelTensors& tensors) {
   const std::vector<std::string> own = loss.own_weights(), state = loss.own_state();
   for (const auto& item : loss.named_parameters()) {
@@ -50,6 +58,8 @@ void add_loss_tensors(LossModule& loss, std::set<std::string>& names, ModelTenso
       (is_own ? tensors.own_weights : tensors.buffers).emplace_back(kLossPrefix + key, item.value());
     }
   }
+  tensors.shard = loss.shard();
+  for (std::string& name : tensors.shard.names) name = kLossPrefix + name;
 }
 
 }  // namespace
@@ -105,7 +115,8 @@ ModelTensors model_tensors(Task& task, const std::vector<ParameterGroup>& groups
   return tensors;
 }
 
-TrainingStep::TrainingStep(Task& task, const Json& config, torch::Device device)
+TrainingStep::TrainingStep(Task& task, const Json& config, torch::Device device,
+                           const std::shared_ptr<ProcessGroup>& group)
     : task_(task),
       loss_(task.loss_module()),
       device_(device),
@@ -113,23 +124,36 @@ TrainingStep::TrainingStep(Task& task, const Json& config, torch::Device device)
       optimizer_options_(config.at("optimizer").get<OptimizerOptions>()),
       groups_(trainable_groups(task, optimizer_options_, options_.freeze)),
       tensors_(model_tensors(task, groups_)),
-      optimizer_(optimizer_options_, groups_) {
+      optimizer_(optimizer_options_, groups_),
+      group_(group) {
   if (loss_ != nullptr) loss_->to(device_);
   if (device_.is_cpu() || options_.precision == "bf16") use_channels_last(task.module());
+  if (group_ != nullptr) share_gradients();
+}
+
+void TrainingStep::share_gradients() {
+  const std::vector<std::string>& cut = tensors_.shard.names;
+  for (const ParameterGroup& group : groups_) {
+    for (const auto& [name, parameter] : group.parameters) {
+      (std::find(cut.begin(), cut.end(), name) != cut.end() ? cut_ : copied_).push_back(parameter);
+    }
+  }
+  if (!copied_.empty()) average_ = group_->average_gradients(copied_);
 }
 
 StepResult TrainingStep::run(const std::vector<std::unique_ptr<Batch>>& batches, double lr_factor) {
   const MemoryPoolScope pool;
   StepResult result;
   if (options_.nonfinite == "skip") keep_buffers();
-  std::vector<torch::Tensor> scalars;
   for (const auto& batch : batches) {
-    result.terms.push_back(backward(*batch, batches.size()));
-    result.samples += batch->size();
-    scalars.push_back(result.terms.back().total.to(torch::kDouble));
+    result.terms.push_back(backward(*batch, batches.size(), batch == batches.back()));
+    result.samples += batch->size() * (group_ == nullptr ? 1 : group_->count());
   }
   const torch::NoGradGuard no_grad;
-  scalars.push_back(gradient_norm(gradients()).to(torch::kDouble));
+  if (group_ != nullptr) average(result.terms);
+  std::vector<torch::Tensor> scalars;
+  for (const LossTerms& loss : result.terms) scalars.push_back(loss.total.to(torch::kDouble));
+  scalars.push_back(norm().to(torch::kDouble));
   const torch::Tensor values = torch::stack(scalars).cpu();  // [batches + 1], the step's only transfer
   const auto* value = values.data_ptr<double>();
   result.losses.assign(value, value + batches.size());
@@ -152,6 +176,35 @@ std::vector<torch::Tensor> TrainingStep::gradients() const {
   return all;
 }
 
+/// Of all gradients; with a group of those of every process's rows too.
+torch::Tensor TrainingStep::norm() const {
+  if (group_ == nullptr) return gradient_norm(gradients());
+  std::vector<torch::Tensor> cut = gradients_of(cut_);
+  if (loss_ != nullptr) {
+    for (torch::Tensor& gradient : loss_->own_gradients()) cut.push_back(std::move(gradient));
+  }
+  const torch::Tensor squares = gradient_norm(cut).to(torch::kDouble).square();
+  group_->sum(squares);
+  return (gradient_norm(gradients_of(copied_)).to(torch::kDouble).square() + squares).sqrt();
+}
+
+/// Losses and terms become their means over processes.
+void TrainingStep::average(std::vector<LossTerms>& terms) const {
+  std::vector<torch::Tensor> scalars;
+  for (const LossTerms& loss : terms) {
+    scalars.push_back(loss.total.to(torch::kDouble));
+    for (const auto& item : loss.terms) scalars.push_back(item.second.to(torch::kDouble));
+  }
+  const torch::Tensor means = torch::stack(scalars);
+  group_->sum(means);
+  means.div_(group_->count());
+  int64_t next = 0;
+  for (LossTerms& loss : terms) {
+    loss.total = means[next++];
+    for (auto& item : loss.terms) item.second = means[next++];
+  }
+}
+
 void TrainingStep::update(double lr_factor, double gradient_scale) {
   optimizer_.step(lr_factor, gradient_scale);
   if (loss_ == nullptr) return;
@@ -164,13 +217,15 @@ void TrainingStep::release_gradients() {
   if (loss_ != nullptr) loss_->release_gradients();
 }
 
-LossTerms TrainingStep::backward(const Batch& batch, size_t batches) {
+/// Processes exchange gradients in the `last` backward pass of a step.
+LossTerms TrainingStep::backward(const Batch& batch, size_t batches, bool last) {
   LossTerms loss;
   {
     const AutocastGuard autocast(device_, precision_type(options_.precision));
     loss = task_.loss(batch, device_);
   }
-  (batches == 1 ? loss.total : loss.total / static_cast<double>(batches)).backward();
+  const torch::Tensor share = batches == 1 ? loss.total : loss.total / static_cast<double>(batches);
+  last&& average_ != nullptr ? average_->backward(share) : share.backward();
   loss.total = loss.total.detach();
   return loss;
 }

@@ -88,14 +88,10 @@ torch::Tensor face_tensor(const cv::Mat& face, const FaceTransformOptions& optio
 }
 
 std::unique_ptr<BatchSource> face_batches(std::shared_ptr<FaceDataset> dataset, const DataOptions& options,
-                                          const FaceTransformOptions& transform, bool training,
-                                          uint64_t seed) {
-  LoaderOptions loader;
-  loader.batch_size = training || options.val_batch_size == 0 ? options.batch_size : options.val_batch_size;
-  loader.workers = options.workers;
-  loader.shuffle = loader.drop_last = training;
-  loader.skip_bad = options.skip_bad;
-  loader.seed = seed;
+                                          const FaceTransformOptions& transform, bool training, uint64_t seed,
+                                          const BatchPart& part) {
+  LoaderOptions loader = loader_options(options, training, seed);
+  loader.part = part;
   loader.name = [dataset](int64_t record) {
     return dataset->description() + ": " + dataset->record(record).name;
   };

@@ -35,10 +35,6 @@ Color scaled(const Color& color, float by) {
   return {color[0] * by, color[1] * by, color[2] * by};
 }
 
-Color mix(const Color& a, const Color& b, float t) {
-  return {a[0] + t * (b[0] - a[0]), a[1] + t * (b[1] - a[1]), a[2] + t * (b[2] - a[2])};
-}
-
 /// A point of the head seen in this pose: where it lies, and how far its surroundings are drawn together.
 struct Place {
   float x = 0, y = 0, squeeze = 1;

@@ -13,6 +13,10 @@ namespace zoo::drawn {
 // the head. Colours are 0..255.
 
 using Color = std::array<float, 3>;
+/// a at t = 0, b at t = 1.
+inline Color mix(const Color& a, const Color& b, float t) {
+  return {a[0] + t * (b[0] - a[0]), a[1] + t * (b[1] - a[1]), a[2] + t * (b[2] - a[2])};
+}
 struct Spot {
   float x = 0, y = 0, radius = 0;
 };

@@ -10,12 +10,6 @@ float uniform(RandomStream& rng, double low, double high) {
   return static_cast<float>(rng.uniform(low, high));
 }
 
-Color mix(const Color& a, const Color& b, float t) {
-  Color color;
-  for (size_t c = 0; c < 3; ++c) color[c] = a[c] + t * (b[c] - a[c]);
-  return color;
-}
-
 Color jittered(const Color& color, float by, RandomStream& rng) {
   Color result;
   for (size_t c = 0; c < 3; ++c) result[c] = std::clamp(color[c] + uniform(rng, -by, by), 4.f, 252.f);

@@ -129,8 +129,8 @@ struct FaceBatch : Batch {
 /// Batches for training (shuffled, augmented, the last incomplete batch dropped) or evaluation (in order,
 /// complete). Loader and order: datasets/loader.h.
 std::unique_ptr<BatchSource> face_batches(std::shared_ptr<FaceDataset> dataset, const DataOptions& options,
-                                          const FaceTransformOptions& transform, bool training,
-                                          uint64_t seed);
+                                          const FaceTransformOptions& transform, bool training, uint64_t seed,
+                                          const BatchPart& part = {});
 
 /// The training set of a run: `options.train`, split train unless it names one, without the identities that
 /// data.val_fraction holds out; data.max_images keeps the first records.

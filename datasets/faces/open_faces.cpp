@@ -72,19 +72,21 @@ class IdentitySubset : public FaceSubset {
   std::string name_;
 };
 
+bool holds_folders(const std::string& path) {
+  if (!is_directory(path)) return false;
+  const std::vector<std::string> names = list_folder(path);
+  return std::any_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return is_directory(join_path(path, name)); });
+}
+
 /// Folders of folders, and lists, by the names that splits have: `train`, `val`, …
 std::vector<std::string> folder_splits(const std::string& path) {
   std::vector<std::string> splits;
   for (const std::string& name : list_folder(path)) {
-    const std::string inner = join_path(path, name);
     if (ends_with(name, ".csv")) {
       splits.push_back(file_stem(name));
-    } else if (is_directory(inner)) {
-      const std::vector<std::string> within = list_folder(inner);
-      const bool nested = std::any_of(within.begin(), within.end(), [&](const std::string& one) {
-        return is_directory(join_path(inner, one));
-      });
-      if (nested) splits.push_back(name);
+    } else if (holds_folders(join_path(path, name))) {
+      splits.push_back(name);
     }
   }
   std::sort(splits.begin(), splits.end());
@@ -122,6 +124,13 @@ std::string source_path(const DataSpec& spec, const std::string& split) {
   if (split.empty()) return spec.path;
   const std::string list = join_path(spec.path, split + ".csv");
   return file_exists(list) ? list : join_path(spec.path, split);
+}
+
+/// Where the pictures of LFW's form are: as `zoo data make` writes it, those that pairs.txt names are the split val.
+std::string lfw_pictures(const std::string& path) {
+  const std::string list = join_path(path, "val.csv"), folder = join_path(path, "val");
+  if (file_exists(list)) return list;
+  return holds_folders(folder) ? folder : path;
 }
 
 bool divided(const DataSpec& spec) {
@@ -247,7 +256,10 @@ Dataset subset(Dataset dataset, std::vector<int64_t> indices) {
 
 FacePlan plan_faces(const DataSpec& spec, const std::string& default_split) {
   if (spec.embedded()) return {"", spec.option("split", default_split), false};
-  if (!divided(spec)) return {spec.path, choose_split(spec, default_split, {""}), false};
+  if (!divided(spec)) {
+    const std::string split = choose_split(spec, default_split, {""});
+    return {spec.kind == "lfw" ? lfw_pictures(spec.path) : spec.path, split, false};
+  }
   std::vector<std::string> splits = stored_splits(spec);
   const bool by_identity = splits.empty();
   if (by_identity) splits = {"all", "train", "val"};

@@ -22,7 +22,7 @@ torch::nn::Conv2d conv(int64_t in, int64_t out, const Window& window) {
   return torch::nn::Conv2d(torch::nn::Conv2dOptions(in, out, window.kernel));
 }
 
-LocalConv2d local(const ImageSize& input, const Window& window) {
+LocalConv2d local(const MapSize& input, const Window& window) {
   LocalConvOptions options;
   options.in_channels = options.out_channels = kChannels;
   options.kernel = window.kernel;
@@ -33,10 +33,10 @@ LocalConv2d local(const ImageSize& input, const Window& window) {
 
 }  // namespace
 
-std::vector<ImageSize> DeepFaceOptions::map_sizes() const {
-  std::vector<ImageSize> sizes = {input_size};
+std::vector<MapSize> DeepFaceOptions::map_sizes() const {
+  std::vector<MapSize> sizes = {input_size};
   for (const Window& window : {kC1, kM2, kC3, kL4, kL5, kL6}) {
-    ImageSize size = sizes.back();
+    MapSize size = sizes.back();
     const int64_t up = sizes.size() == 2 ? window.stride - 1 : 0;  // M2 rounds up
     for (int64_t& side : size) side = (side - window.kernel + up) / window.stride + 1;
     sizes.push_back(size);
@@ -53,7 +53,7 @@ void DeepFaceOptions::validate() const {
 
 DeepFaceImpl::DeepFaceImpl(const DeepFaceOptions& given) : options(given) {
   options.validate();
-  const std::vector<ImageSize> sizes = options.map_sizes();
+  const std::vector<MapSize> sizes = options.map_sizes();
   c1 = register_module("C1", conv(3, kFirst, kC1));
   c3 = register_module("C3", conv(kFirst, kChannels, kC3));
   l4 = register_module("L4", local(sizes[3], kL4));

@@ -18,11 +18,11 @@ namespace zoo {
 struct DeepFaceOptions {
   int64_t embedding_size = 4096;  ///< of F7
   int64_t num_classes = 0;        ///< of F8; 0: no F8, where the loss has the classifier. 4030 in the paper
-  ImageSize input_size = {152, 152};
+  MapSize input_size = {152, 152};
   double dropout = 0.5;  ///< of F7
 
   /// Heights and widths of the maps: the input's, then those after C1, M2, C3, L4, L5, L6.
-  std::vector<ImageSize> map_sizes() const;
+  std::vector<MapSize> map_sizes() const;
   /// Throws UsageError naming the key, its value and the range.
   void validate() const;
 };

@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kKernels[] = {4, 3, 3, 2};
 constexpr int64_t kBlock = 2;  // outputs of conv3 that share weights, each way
 
-LocalConvOptions local_options(int64_t in, int64_t out, int64_t kernel, const ImageSize& input) {
+LocalConvOptions local_options(int64_t in, int64_t out, int64_t kernel, const MapSize& input) {
   LocalConvOptions options;
   options.in_channels = in;
   options.out_channels = out;
@@ -44,10 +44,10 @@ DeepIdOptions deepid_square() {
   return options;
 }
 
-std::vector<ImageSize> DeepIdOptions::map_sizes() const {
-  std::vector<ImageSize> sizes = {input_size};
+std::vector<MapSize> DeepIdOptions::map_sizes() const {
+  std::vector<MapSize> sizes = {input_size};
   for (size_t i = 0; i < 4; ++i) {
-    ImageSize size = sizes.back();
+    MapSize size = sizes.back();
     for (int64_t& side : size) side -= kKernels[i] - 1;
     sizes.push_back(size);
     if (i == 3) break;
@@ -59,7 +59,7 @@ std::vector<ImageSize> DeepIdOptions::map_sizes() const {
 
 void DeepIdOptions::validate() const {
   for (const int64_t side : input_size) require_count("model.input_size", side, 31, 512);
-  const ImageSize shared = map_sizes()[5];
+  const MapSize shared = map_sizes()[5];
   if (shared[0] % kBlock != 0 || shared[1] % kBlock != 0) {
     throw UsageError(
         format("model.input_size: %dx%d gives conv3 %dx%d outputs, expected even numbers as of 39x31, "
@@ -78,7 +78,7 @@ void DeepIdOptions::validate() const {
 DeepIdImpl::DeepIdImpl(const DeepIdOptions& given) : options(given) {
   options.validate();
   const std::vector<int64_t>& widths = options.widths;
-  const std::vector<ImageSize> sizes = options.map_sizes();
+  const std::vector<MapSize> sizes = options.map_sizes();
   const auto [rows, columns] = sizes[6];
   const auto [last_rows, last_columns] = sizes[7];
   conv1 = register_module("conv1", conv(options.channels, widths[0], kKernels[0]));

@@ -17,14 +17,14 @@ namespace zoo {
 /// One net of DeepID (Sun et al. 2014, "Deep Learning Face Representation from Predicting 10,000 Classes", CVPR,
 /// section 3.1 and figure 2), for one patch of a face.
 struct DeepIdOptions {
-  ImageSize input_size = {39, 31};                 ///< of rectangular patches; 31x31 for square ones
+  MapSize input_size = {39, 31};                   ///< of rectangular patches; 31x31 for square ones
   int64_t channels = 3;                            ///< 3 colour, 1 grey
   std::vector<int64_t> widths = {20, 40, 60, 80};  ///< of the four convolutions
   int64_t embedding_size = 160;
 
   /// Heights and widths of the maps: the input's, then those after each convolution and pooling in turn, the last
   /// that of conv4.
-  std::vector<ImageSize> map_sizes() const;
+  std::vector<MapSize> map_sizes() const;
   /// Throws UsageError naming the key, its value and the range.
   void validate() const;
 };

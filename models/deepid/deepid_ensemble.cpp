@@ -66,7 +66,7 @@ void DeepIdEnsembleOptions::validate() const {
   net.validate();
 }
 
-FacePatch face_patch(const std::string& region, double scale, const ImageSize& size) {
+FacePatch face_patch(const std::string& region, double scale, const MapSize& size) {
   require_choice("model.regions", region, region_names());
   const Region& place = kRegions[region_index(region)];
   const auto height = static_cast<double>(size[0]), width = static_cast<double>(size[1]);
@@ -100,7 +100,7 @@ torch::Tensor DeepIdEnsembleImpl::forward(const torch::Tensor& images) {
   for (size_t i = 0; i < nets_.size(); ++i) {
     const FacePatch& patch = patches_[i];
     const torch::Tensor part = images.slice(2, patch.top, patch.bottom).slice(3, patch.left, patch.right);
-    const ImageSize& size = nets_[i]->options.input_size;
+    const MapSize& size = nets_[i]->options.input_size;
     features.push_back(nets_[i]->forward(torch::adaptive_avg_pool2d(part, {size[0], size[1]})));
   }
   return torch::cat(features, 1);  // [B, nets·features]

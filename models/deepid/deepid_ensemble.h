@@ -17,7 +17,7 @@ namespace zoo {
 /// their features side by side. Defaults are the paper's 10 regions, 3 scales and 2 colours: 60 nets. They are
 /// trained together by one loss over all features, not each by its own as in the paper.
 struct DeepIdEnsembleOptions {
-  ImageSize input_size = {112, 112};  ///< of the aligned face
+  MapSize input_size = {112, 112};  ///< of the aligned face
   /// Five of the whole face (39x31) and five around landmarks (31x31), at the places of the 112x112 template.
   std::vector<std::string> regions = {"face",     "top",       "bottom", "left",       "right",
                                       "left_eye", "right_eye", "nose",   "left_mouth", "right_mouth"};
@@ -39,7 +39,7 @@ struct FacePatch {
   int64_t top = 0, left = 0, bottom = 0, right = 0;
 };
 /// Where a region lies in a face of that size: moved inside where it would stand out, and cut where it is larger.
-FacePatch face_patch(const std::string& region, double scale, const ImageSize& size);
+FacePatch face_patch(const std::string& region, double scale, const MapSize& size);
 
 /// Registered as nets.0, nets.1, …: regions outermost, then scales, then colours.
 class DeepIdEnsembleImpl : public torch::nn::Module {

@@ -2,17 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "core/error.h"
+#include "core/numbers.h"
 #include "core/text.h"
 
 namespace zoo {
 
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// For rows <= columns. Prices keep every reduced cost, cost - row price - column price, at or above 0, and
 /// at 0 for the pairs made so far; each row then joins along a path of least reduced cost to a free column.

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "models/layers/tracing.h"
+#include "models/shape_text.h"
 
 namespace zoo {
 
@@ -43,20 +44,14 @@ void freeze_stages(ResNetImpl& resnet, int64_t trainable) {
   }
 }
 
-std::string shape_of(const torch::Tensor& tensor) {
-  std::vector<std::string> sizes;
-  for (const int64_t size : tensor.sizes()) sizes.push_back(std::to_string(size));
-  return "[" + join(sizes, ", ") + "]";
-}
-
 void check_input(const torch::Tensor& pixels, const torch::Tensor& mask) {
   if (pixels.dim() != 4 || pixels.size(1) != 3) {
-    throw Error("pixels have shape " + shape_of(pixels) + ", expected [B, 3, H, W]");
+    throw Error("pixels have shape " + shape_text(pixels) + ", expected [B, 3, H, W]");
   }
   if (!mask.defined()) return;
   if (mask.scalar_type() != torch::kBool || mask.dim() != 3 || mask.size(0) != pixels.size(0) ||
       mask.size(1) != pixels.size(2) || mask.size(2) != pixels.size(3)) {
-    throw Error("the mask has shape " + shape_of(mask) + " for pixels " + shape_of(pixels) +
+    throw Error("the mask has shape " + shape_text(mask) + " for pixels " + shape_text(pixels) +
                 ", expected [B, H, W] of booleans");
   }
 }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include <torch/csrc/jit/frontend/tracer.h>
@@ -11,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/numbers.h"
 #include "core/text.h"
 #include "models/export/traced_graph.h"
 
@@ -21,7 +21,6 @@ namespace {
 using torch::jit::Module;
 
 constexpr double kTolerance = 1e-4;
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// A script module of the same tree of names that shares the parameters and buffers. A name may begin with a
 /// digit, a class may not.

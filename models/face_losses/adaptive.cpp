@@ -5,6 +5,7 @@
 
 #include <torch/torch.h>
 
+#include "core/numbers.h"
 #include "models/face_losses/margins.h"
 
 namespace zoo {
@@ -13,7 +14,6 @@ namespace {
 
 using torch::Tensor;
 
-constexpr double kPi = 3.14159265358979323846;
 constexpr double kAdaFaceEps = 1e-3;
 
 Tensor constant(double value, const Tensor& like) {
@@ -98,7 +98,8 @@ ElasticFaceLossImpl::ElasticFaceLossImpl(const ClassifierSetup& setup, const Ela
     : CosineLossImpl(setup, options.scale), options_(options) {}
 
 Tensor ElasticFaceLossImpl::margin(const Tensor& cosine, const FaceSamples&) {
-  Tensor margins = options_.margin + options_.deviation * torch::randn_like(cosine.detach());  // [N]
+  const Tensor drawn = drawn_by_first(torch::randn_like(cosine.detach()), ranks());  // [N]
+  Tensor margins = options_.margin + options_.deviation * drawn;
   if (options_.plus) {
     const Tensor order = cosine.detach().argsort(/*dim=*/0, /*descending=*/true);
     margins = torch::empty_like(margins).index_copy_(0, order, std::get<0>(margins.sort()));

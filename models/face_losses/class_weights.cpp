@@ -13,6 +13,23 @@ namespace zoo {
 namespace {
 
 constexpr double kDeviation = 0.01;  // of the first rows, as arcface_torch
+// Classes whose first rows one generator draws: they must not depend on how the classes are cut.
+constexpr int64_t kDrawnRows = 4096;
+
+/// First rows [count,D] of a shard.
+torch::Tensor first_rows(const ClassShard& shard, int64_t embedding_size, uint64_t seed) {
+  torch::Tensor rows = torch::empty({shard.count, embedding_size});
+  const int64_t end = shard.start + shard.count;
+  for (int64_t first = shard.start / kDrawnRows * kDrawnRows; first < end; first += kDrawnRows) {
+    const auto generator =
+        at::detail::createCPUGenerator(RandomStream{seed, 0, static_cast<uint64_t>(first)}.next());
+    const int64_t count = std::min(kDrawnRows, shard.classes - first);
+    const torch::Tensor drawn = torch::empty({count, embedding_size}).normal_(0, kDeviation, generator);
+    const int64_t from = std::max(first, shard.start), to = std::min(first + count, end);
+    rows.narrow(0, from - shard.start, to - from).copy_(drawn.narrow(0, from - first, to - from));
+  }
+  return rows;
+}
 
 /// Labels as a vector, all of them in range.
 std::vector<int64_t> checked(const torch::Tensor& labels, int64_t classes) {
@@ -64,10 +81,7 @@ std::vector<int64_t> sample_classes(const std::vector<int64_t>& wanted, int64_t 
 
 ClassWeights::ClassWeights(LossModule& owner, const ClassShard& shard, int64_t embedding_size, bool bias,
                            const ClassOptions& options, uint64_t seed)
-    : shard_(shard), options_(options), seed_(seed) {
-  const auto generator =
-      at::detail::createCPUGenerator(RandomStream{seed, 0, static_cast<uint64_t>(shard.start)}.next());
-  weight_ = torch::empty({shard.count, embedding_size}).normal_(0, kDeviation, generator);
+    : shard_(shard), options_(options), seed_(seed), weight_(first_rows(shard, embedding_size, seed)) {
   if (sampled()) {
     owner.register_buffer("weight", weight_);
     momentum_ = owner.register_buffer("momentum", torch::zeros_like(weight_));
@@ -76,6 +90,13 @@ ClassWeights::ClassWeights(LossModule& owner, const ClassShard& shard, int64_t e
     weight_ = owner.register_parameter("weight", weight_);
   }
   if (bias) bias_ = owner.register_parameter("bias", torch::zeros({shard.count}));
+}
+
+RowShard ClassWeights::row_shard() const {
+  if (shard_.count == shard_.classes) return {};
+  RowShard shard{{"weight"}, shard_.classes, shard_.start, shard_.count};
+  if (bias_.defined()) shard.names.emplace_back("bias");
+  return shard;
 }
 
 ClassRows ClassWeights::rows(const torch::Tensor& labels, bool normalise) {

@@ -30,7 +30,8 @@ std::vector<int64_t> sample_classes(const std::vector<int64_t>& wanted, int64_t 
 
 /// The class rows of a loss, tensors of that loss: `weight` [C,D] ~ N(0, 0.01²), a parameter or, where steps
 /// take samples of the rows (ClassOptions::sample_rate), a buffer beside `momentum` [C,D] and `draws` [],
-/// from which and the seed each step's sample follows; `bias` [C], first 0, a parameter in any case.
+/// from which, the shard's start and the seed each step's sample follows; `bias` [C], first 0, a parameter in
+/// any case. Of a shard they have its rows alone; first values do not depend on the shards.
 class ClassWeights {
  public:
   ClassWeights(LossModule& owner, const ClassShard& shard, int64_t embedding_size, bool bias,
@@ -43,6 +44,8 @@ class ClassWeights {
   bool sampled() const { return options_.sample_rate < 1; }
   const ClassOptions& options() const { return options_; }
   const ClassShard& shard() const { return shard_; }
+  /// The tensors above that have a row for each class.
+  RowShard row_shard() const;
 
   /// What LossModule asks for; nothing without sampling.
   std::vector<torch::Tensor> gradients();

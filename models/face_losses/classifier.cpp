@@ -22,45 +22,60 @@ Tensor share_right(const Tensor& own, const Tensor& best_other) {
   return own.detach().gt(best_other).to(own.scalar_type()).mean();
 }
 
-ClassShard one_shard(const ClassifierSetup& setup) {
-  if (setup.num_classes < 2) {
-    throw Error("face loss: " + std::to_string(setup.num_classes) +
-                " classes, expected two identities at least");
+ClassShard own_shard(const ClassifierSetup& setup) {
+  const int64_t ranks = setup.ranks == nullptr ? 1 : setup.ranks->count();
+  if (setup.num_classes < 2 * ranks) {
+    throw Error("face loss: " + std::to_string(setup.num_classes) + " classes, expected two identities " +
+                (ranks == 1 ? "at least" : "for each of " + std::to_string(ranks) + " processes at least"));
   }
-  return ClassShard::of(setup.num_classes);
+  return ClassShard::of(setup.num_classes, ranks == 1 ? 0 : setup.ranks->rank(), ranks);
 }
 
 }  // namespace
 
-FaceSamples face_samples(const Tensor& embeddings, const Tensor& labels) {
+FaceSamples face_samples(const Tensor& embeddings, const Tensor& labels, const SharedRanks& ranks) {
   if (embeddings.dim() != 2 || labels.dim() != 1 || labels.scalar_type() != torch::kLong ||
       embeddings.size(0) != labels.size(0) || embeddings.size(0) == 0) {
     throw Error("face loss: embeddings " + c10::str(embeddings.sizes()) + " and labels " +
                 c10::str(labels.sizes()) + ", expected [N,D] and int64 [N]");
   }
   const bool precise = embeddings.scalar_type() == torch::kDouble;
-  FaceSamples samples{embeddings.to(precise ? torch::kDouble : torch::kFloat), {}, labels};
+  FaceSamples samples{all_rows(embeddings.to(precise ? torch::kDouble : torch::kFloat), ranks),
+                      {},
+                      ranks == nullptr ? labels : ranks->gather(labels)};
   samples.norms = row_norms(samples.x).squeeze(1);
   return samples;
 }
 
 ClassifierLossImpl::ClassifierLossImpl(const ClassifierSetup& setup, bool normalise_rows, bool bias)
-    : classes_(*this, one_shard(setup), setup.embedding_size, bias, setup.classes, setup.seed),
+    : classes_(*this, own_shard(setup), setup.embedding_size, bias, setup.classes, setup.seed),
+      ranks_(setup.ranks),
       normalise_rows_(normalise_rows) {}
 
 LossTerms ClassifierLossImpl::forward(const Tensor& embeddings, const Tensor& labels) {
   const NoAutocast full_precision(c10::autocast_dispatch_keyset);
-  const FaceSamples samples = face_samples(embeddings, labels);
+  const FaceSamples samples = face_samples(embeddings, labels, ranks_);
   const ClassRows rows = classes_.rows(samples.labels, normalise_rows_);
-  const Tensor met = features(samples);
-  const OtherLogits other = other_logits(others_need_own() ? own_products(met, rows) : Tensor());
-  const ClassScores scores = class_scores(met, rows, other, classes_.options().chunk_bytes);
+  const Tensor met = to_each_rank(features(samples), ranks_);
+  const OtherLogits other =
+      other_logits(others_need_own() ? sum_of_ranks(own_products(met, rows), ranks_) : Tensor());
+  const ClassScores scores =
+      scores_of_ranks(class_scores(met, rows, other, classes_.options().chunk_bytes), ranks_);
   LossTerms loss;
   // −log(e^f / (e^f + Σ_{j≠y} e^{f_j}))
   loss.total = log1p_exp(scores.others - own_logits(scores.own, samples)).mean();
   loss.terms.emplace_back("accuracy", share_right(scores.own, scores.best));
   add_terms(loss, samples);
   return loss;
+}
+
+std::pair<Tensor, Tensor> ClassifierLossImpl::logits_at(const Tensor& own_cosine, const Tensor& other_cosine,
+                                                        const Tensor& norms) {
+  const FaceSamples samples{norms.unsqueeze(1), norms, {}};
+  const Tensor length = row_norms(features(samples)).squeeze(1);
+  const Tensor own = length * own_cosine, other = length * other_cosine;
+  const OtherLogits bend = other_logits(others_need_own() ? own : Tensor());
+  return {own_logits(own, samples), bend.value ? bend.value(other.unsqueeze(1)).squeeze(1) : other};
 }
 
 std::vector<std::string> ClassifierLossImpl::own_weights() const {
@@ -141,7 +156,8 @@ OtherLogits CircleLossImpl::other_logits(const Tensor&) {
 
 SphereFace2LossImpl::SphereFace2LossImpl(const ClassifierSetup& setup, const SphereFace2Options& options)
     : options_(options),
-      classes_(*this, one_shard(setup), setup.embedding_size, /*bias=*/false, setup.classes, setup.seed) {
+      classes_(*this, own_shard(setup), setup.embedding_size, /*bias=*/false, setup.classes, setup.seed),
+      ranks_(setup.ranks) {
   // Where λ σ(−a_y − b) = (1 − λ)(C − 1) σ(a_i + b) at c = 0, a quadratic equation in e^b.
   const double r = options.scale, ratio = options.balance / ((1 - options.balance) *
                                                              (static_cast<double>(setup.num_classes) - 1));
@@ -158,19 +174,24 @@ Tensor SphereFace2LossImpl::similarity(const Tensor& cosine) const {
 
 LossTerms SphereFace2LossImpl::forward(const Tensor& embeddings, const Tensor& labels) {
   const NoAutocast full_precision(c10::autocast_dispatch_keyset);
-  const FaceSamples samples = face_samples(embeddings, labels);
+  const FaceSamples samples = face_samples(embeddings, labels, ranks_);
   const ClassRows rows = classes_.rows(samples.labels, /*normalise=*/true);
   const Tensor weight = rows.weight / row_norms(rows.weight).clamp_min(kLeastNorm);
-  const Tensor cosine = unit_rows(samples.x, samples.norms.unsqueeze(1)).mm(weight.t());  // [N,C]
-  const Tensor index = samples.labels.unsqueeze(1);
-  const Tensor own = cosine.gather(1, index).squeeze(1);  // [N]
+  const Tensor met = to_each_rank(unit_rows(samples.x, samples.norms.unsqueeze(1)), ranks_);
+  const Tensor cosine = met.mm(weight.t());  // [N,n]
+  const Tensor index = rows.labels.clamp_min(0).unsqueeze(1), here = rows.labels.ge(0).unsqueeze(1);
+  const Tensor is_own = torch::zeros_like(cosine, torch::kBool).scatter(1, index, here);
+  const Tensor own = sum_of_ranks(torch::where(here, cosine.gather(1, index), 0).squeeze(1), ranks_);  // [N]
   const double r = options_.scale, m = options_.margin;
-  const Tensor others = log1p_exp(r * (similarity(cosine) + m) + bias_).scatter(1, index, 0);
+  const Tensor pushed = log1p_exp(r * (similarity(cosine) + m) + to_each_rank(bias_, ranks_));
+  const Tensor others = sum_of_ranks(pushed.masked_fill(is_own, 0).sum(1), ranks_);  // [N]
   const Tensor pulled = log1p_exp(-r * (similarity(own) - m) - bias_);
+  const Tensor best = cosine.detach().masked_fill(is_own, -2).amax(1);
+  if (ranks_ != nullptr) ranks_->maximum(best);
   LossTerms loss;
-  loss.total = options_.weight / r *
-               (options_.balance * pulled.mean() + (1 - options_.balance) * others.sum(1).mean());
-  loss.terms.emplace_back("accuracy", share_right(own, cosine.detach().scatter(1, index, -2).amax(1)));
+  loss.total =
+      options_.weight / r * (options_.balance * pulled.mean() + (1 - options_.balance) * others.mean());
+  loss.terms.emplace_back("accuracy", share_right(own, best));
   return loss;
 }
 

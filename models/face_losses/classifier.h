@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include <torch/types.h>
@@ -16,6 +17,7 @@ struct ClassifierSetup {
   int64_t num_classes = 0;
   ClassOptions classes;
   uint64_t seed = 0;
+  SharedRanks ranks = nullptr;
 };
 
 /// Embeddings of a batch, float32 or float64.
@@ -25,16 +27,26 @@ struct FaceSamples {
   torch::Tensor labels;  ///< [N] 0…C−1
 };
 
-/// Checks shapes and takes embeddings to float32 (float64 stays). Throws Error naming what is wrong.
-FaceSamples face_samples(const torch::Tensor& embeddings, const torch::Tensor& labels);
+/// Checks shapes and takes embeddings to float32 (float64 stays); with several processes the samples of all.
+/// Throws Error naming what is wrong.
+FaceSamples face_samples(const torch::Tensor& embeddings, const torch::Tensor& labels,
+                         const SharedRanks& ranks);
 
 /// A softmax over class rows. A loss says what meets the rows, and what it makes of the product with a
 /// sample's own class and with others; products go over all classes or a sample of them, at once or in blocks.
+///
+/// Of several processes each has some classes (An et al. 2021, arXiv 2010.05222): all get the samples of all,
+/// make the products with their own classes, and bring maximum, sum and own products together.
 class ClassifierLossImpl : public FaceLossImpl {
  public:
   ClassifierLossImpl(const ClassifierSetup& setup, bool normalise_rows, bool bias);
 
   LossTerms forward(const torch::Tensor& embeddings, const torch::Tensor& labels) final;
+  /// What the softmax compares: logits [N] of a sample's own class and of another one, at cosines [N] to their
+  /// rows (taken as of norm 1, without bias), of embeddings of these norms [N].
+  std::pair<torch::Tensor, torch::Tensor> logits_at(const torch::Tensor& own_cosine,
+                                                    const torch::Tensor& other_cosine,
+                                                    const torch::Tensor& norms);
 
   std::vector<std::string> own_weights() const override;
   std::vector<std::string> own_state() const override;
@@ -43,8 +55,10 @@ class ClassifierLossImpl : public FaceLossImpl {
     classes_.step(lr, weight_decay, momentum, gradient_scale);
   }
   void release_gradients() override { classes_.release(); }
+  RowShard shard() const override { return classes_.row_shard(); }
 
  protected:
+  const SharedRanks& ranks() const { return ranks_; }
   /// What meets the class rows [N,D].
   virtual torch::Tensor features(const FaceSamples& samples) = 0;
   /// Logits of samples' own classes [N] from the products z [N] with them.
@@ -58,6 +72,7 @@ class ClassifierLossImpl : public FaceLossImpl {
 
  private:
   ClassWeights classes_;
+  SharedRanks ranks_;
   bool normalise_rows_;
 };
 
@@ -130,12 +145,14 @@ class SphereFace2LossImpl : public FaceLossImpl {
  public:
   SphereFace2LossImpl(const ClassifierSetup& setup, const SphereFace2Options& options);
   LossTerms forward(const torch::Tensor& embeddings, const torch::Tensor& labels) override;
+  RowShard shard() const override { return classes_.row_shard(); }
 
  private:
   torch::Tensor similarity(const torch::Tensor& cosine) const;
 
   SphereFace2Options options_;
   ClassWeights classes_;
+  SharedRanks ranks_;
   torch::Tensor bias_;  ///< []
 };
 

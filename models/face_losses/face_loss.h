@@ -9,6 +9,7 @@
 #include "models/face_losses/options.h"
 #include "models/loss_module.h"
 #include "models/loss_terms.h"
+#include "models/ranks.h"
 
 namespace zoo {
 
@@ -22,6 +23,9 @@ class FaceLossImpl : public LossModule {
   ///
   /// Safe everywhere: at cosines of ±1 and for embeddings of norm 0 (below 1e-6 a direction is taken as none:
   /// the unit vector is 0, and so is its gradient). Throws Error for other shapes and for labels out of range.
+  ///
+  /// Of several processes each gives its own samples, as many as the others; loss, terms and statistics are
+  /// those of all samples in one process, and the same in each.
   virtual LossTerms forward(const torch::Tensor& embeddings, const torch::Tensor& labels) = 0;
 };
 
@@ -39,9 +43,11 @@ const std::vector<FaceLossInfo>& face_losses();
 const FaceLossInfo& find_face_loss(const std::string& name);
 
 /// The loss that `options.name` says, float32, on the CPU, in train mode; `seed` gives the class rows, N(0,
-/// 0.01²), and what Partial FC draws. Throws UsageError as FaceLossOptions::validate, and Error for fewer than
-/// two classes where it has classes.
+/// 0.01²), and what Partial FC draws. With `ranks` class rows are cut over the processes; what else a loss has
+/// is whole in each. Throws UsageError as FaceLossOptions::validate, and Error for fewer than two classes (for
+/// each process) where it has classes.
 std::shared_ptr<FaceLossImpl> make_face_loss(const FaceLossOptions& options, int64_t embedding_size,
-                                             int64_t num_classes, uint64_t seed);
+                                             int64_t num_classes, uint64_t seed,
+                                             const SharedRanks& ranks = nullptr);
 
 }  // namespace zoo

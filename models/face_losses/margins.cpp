@@ -5,11 +5,11 @@
 
 #include <torch/torch.h>
 
+#include "core/numbers.h"
+
 namespace zoo {
 
 namespace {
-
-constexpr double kPi = 3.14159265358979323846;
 
 double precision_of(const torch::Tensor& x) {
   return x.scalar_type() == torch::kDouble ? std::numeric_limits<double>::epsilon()

@@ -1,10 +1,10 @@
 #include "models/face_losses/pairs.h"
 
 #include <algorithm>
-#include <limits>
 
 #include <torch/torch.h>
 
+#include "core/numbers.h"
 #include "models/face_losses/margins.h"
 
 namespace zoo {
@@ -14,7 +14,6 @@ namespace {
 using torch::Tensor;
 using NoAutocast = c10::impl::ExcludeDispatchKeyGuard;
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kDistanceEps = 1e-12;  // the root's slope at 0
 
 Tensor same_class(const Tensor& labels) {
@@ -128,7 +127,7 @@ void CenterLossImpl::move_centers(const FaceSamples& samples) {
 
 LossTerms TripletLossImpl::forward(const Tensor& embeddings, const Tensor& labels) {
   const NoAutocast full_precision(c10::autocast_dispatch_keyset);
-  const FaceSamples samples = face_samples(embeddings, labels);
+  const FaceSamples samples = face_samples(embeddings, labels, ranks_);
   const Tensor squares = square_distances(unit_rows(samples.x, samples.norms.unsqueeze(1)));  // [N,N]
   const Tensor same = same_class(samples.labels);
   const Tensor pairs = others_of(same).nonzero();  // [P,2] anchor, positive
@@ -138,7 +137,9 @@ LossTerms TripletLossImpl::forward(const Tensor& embeddings, const Tensor& label
   const Tensor violating = excess.gt(0).logical_and(same.index_select(0, anchor).logical_not());
   Tensor chosen = violating;
   if (options_.mining != "all" && violating.numel() > 0) {
-    const Tensor score = options_.mining == "hard" ? excess.detach() : torch::rand_like(excess.detach()) + 1;
+    const Tensor score = options_.mining == "hard"
+                             ? excess.detach()
+                             : drawn_by_first(torch::rand_like(excess.detach()), ranks_) + 1;
     const Tensor best = torch::where(violating, score, -1).argmax(1, /*keepdim=*/true);
     chosen = torch::zeros_like(violating).scatter_(1, best, true).logical_and(violating);
   }
@@ -150,7 +151,7 @@ LossTerms TripletLossImpl::forward(const Tensor& embeddings, const Tensor& label
 
 LossTerms CirclePairsLossImpl::forward(const Tensor& embeddings, const Tensor& labels) {
   const NoAutocast full_precision(c10::autocast_dispatch_keyset);
-  const FaceSamples samples = face_samples(embeddings, labels);
+  const FaceSamples samples = face_samples(embeddings, labels, ranks_);
   const Tensor unit = unit_rows(samples.x, samples.norms.unsqueeze(1));
   const Tensor same = same_class(samples.labels);
   const Tensor complete =

@@ -1,4 +1,6 @@
 #pragma once
+#include <utility>
+
 #include <torch/types.h>
 
 #include "models/face_losses/classifier.h"
@@ -51,22 +53,26 @@ class CenterLossImpl : public SoftmaxLossImpl {
 /// batch without pairs has loss 0.
 class TripletLossImpl : public FaceLossImpl {
  public:
-  explicit TripletLossImpl(const TripletOptions& options) : options_(options) {}
+  TripletLossImpl(const TripletOptions& options, SharedRanks ranks)
+      : options_(options), ranks_(std::move(ranks)) {}
   LossTerms forward(const torch::Tensor& embeddings, const torch::Tensor& labels) override;
 
  private:
   TripletOptions options_;
+  SharedRanks ranks_;
 };
 
 /// The form of Circle loss between the samples of a batch; see CircleOptions. A batch without a sample that
 /// has positives and negatives has loss 0.
 class CirclePairsLossImpl : public FaceLossImpl {
  public:
-  explicit CirclePairsLossImpl(const CircleOptions& options) : options_(options) {}
+  CirclePairsLossImpl(const CircleOptions& options, SharedRanks ranks)
+      : options_(options), ranks_(std::move(ranks)) {}
   LossTerms forward(const torch::Tensor& embeddings, const torch::Tensor& labels) override;
 
  private:
   CircleOptions options_;
+  SharedRanks ranks_;
 };
 
 }  // namespace zoo

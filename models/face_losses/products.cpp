@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <functional>
-#include <limits>
 #include <utility>
 #include <vector>
 
 #include <ATen/Parallel.h>
 #include <torch/torch.h>
 
+#include "core/numbers.h"
 #include "models/face_losses/margins.h"
 
 namespace zoo {
@@ -17,7 +17,6 @@ namespace {
 
 using torch::Tensor;
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Below every logit: stands for "none yet" where −inf − (−inf) would be no number.
 constexpr double kNothing = -1e30;
 // Rows and products of a block, which all operators of a block pass over: half of a second-level cache.
@@ -267,6 +266,13 @@ ClassScores class_scores(const Tensor& x, const ClassRows& rows, const OtherLogi
   const Tensor bias = rows.bias.defined() ? rows.bias : torch::empty({0}, rows.weight.options());
   const std::vector<Tensor> scores = BlockwiseScores::apply(x, rows.weight, bias, rows.labels, call);
   return {scores[0], scores[1], scores[2]};
+}
+
+ClassScores scores_of_ranks(const ClassScores& part, const SharedRanks& ranks) {
+  if (ranks == nullptr) return part;
+  const Tensor best = part.best.clone();
+  ranks->maximum(best);
+  return {sum_of_ranks(part.own, ranks), logsumexp_of_ranks(part.others, ranks), best};
 }
 
 }  // namespace zoo

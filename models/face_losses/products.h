@@ -4,6 +4,8 @@
 
 #include <torch/types.h>
 
+#include "models/ranks.h"
+
 namespace zoo {
 
 /// Rows of the classes that take part in a step: n of them.
@@ -38,6 +40,10 @@ struct ClassScores {
 /// threads.
 ClassScores class_scores(const torch::Tensor& x, const ClassRows& rows, const OtherLogits& other,
                          int64_t chunk_bytes);
+
+/// Scores among all classes from what each process has of its own: a sample's class is with one of them, and
+/// every one has a class that is not the sample's.
+ClassScores scores_of_ranks(const ClassScores& part, const SharedRanks& ranks);
 
 /// Products with a sample's own class [N], without gradient.
 torch::Tensor own_products(const torch::Tensor& x, const ClassRows& rows);

@@ -92,11 +92,11 @@ const std::vector<Row>& rows() {
       {{"circle", "Circle loss with class rows (Sun et al. 2020)"},
        [](O o, S s) -> Made { return std::make_shared<CircleLossImpl>(s, o.circle); }},
       {{"circle_pairs", "Circle loss between the samples of a batch", false, true},
-       [](O o, S) -> Made { return std::make_shared<CirclePairsLossImpl>(o.circle); }},
+       [](O o, S s) -> Made { return std::make_shared<CirclePairsLossImpl>(o.circle, s.ranks); }},
       {{"contrastive", "DeepID2: softmax and verification of pairs (Sun et al. 2014)", true, true},
        [](O o, S s) -> Made { return std::make_shared<ContrastiveLossImpl>(s, o.contrastive); }},
       {{"triplet", "FaceNet's triplets (Schroff et al. 2015)", false, true},
-       [](O o, S) -> Made { return std::make_shared<TripletLossImpl>(o.triplet); }},
+       [](O o, S s) -> Made { return std::make_shared<TripletLossImpl>(o.triplet, s.ranks); }},
       {{"center", "Softmax and centre loss (Wen et al. 2016)"},
        [](O o, S s) -> Made { return std::make_shared<CenterLossImpl>(s, o.center); }},
   };
@@ -129,9 +129,9 @@ const FaceLossInfo& find_face_loss(const std::string& name) {
 }
 
 std::shared_ptr<FaceLossImpl> make_face_loss(const FaceLossOptions& options, int64_t embedding_size,
-                                             int64_t num_classes, uint64_t seed) {
+                                             int64_t num_classes, uint64_t seed, const SharedRanks& ranks) {
   options.validate();
-  return find_row(options.name).make(options, {embedding_size, num_classes, options.classes, seed});
+  return find_row(options.name).make(options, {embedding_size, num_classes, options.classes, seed, ranks});
 }
 
 }  // namespace zoo

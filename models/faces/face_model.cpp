@@ -3,15 +3,15 @@
 #include <torch/torch.h>
 
 #include "core/error.h"
-#include "core/formats/byte_reader.h"
 #include "core/text.h"
+#include "models/shape_text.h"
 
 namespace zoo {
 
-void require_faces(const torch::Tensor& images, int64_t channels, const ImageSize& size, bool training) {
+void require_faces(const torch::Tensor& images, int64_t channels, const MapSize& size, bool training) {
   const std::vector<int64_t> wanted = {channels, size[0], size[1]};
   if (images.dim() != 4 || !images.sizes().slice(1).equals(wanted)) {
-    throw Error("images have shape " + shape_text(images.sizes().data(), images.sizes().size()) +
+    throw Error("images have shape " + shape_text(images) +
                 format(", expected [B, %d, %d, %d] (model.input_size)", static_cast<int>(channels),
                        static_cast<int>(size[0]), static_cast<int>(size[1])));
   }

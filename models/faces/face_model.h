@@ -24,10 +24,10 @@ FaceModel face_model(Net net, int64_t embedding_size) {
           embedding_size};
 }
 
-using ImageSize = std::array<int64_t, 2>;  ///< height, width
+using MapSize = std::array<int64_t, 2>;  ///< height, width
 
 /// Throws Error unless `images` are [B,channels,H,W] of this size, and in training at least two: one alone has no
 /// variance for a batch norm of embeddings.
-void require_faces(const torch::Tensor& images, int64_t channels, const ImageSize& size, bool training);
+void require_faces(const torch::Tensor& images, int64_t channels, const MapSize& size, bool training);
 
 }  // namespace zoo

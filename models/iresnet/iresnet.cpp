@@ -101,8 +101,8 @@ IResNetOptions iresnet200() {
   return published({6, 26, 60, 6});
 }
 
-ImageSize IResNetOptions::map_size() const {
-  ImageSize size = input_size;
+MapSize IResNetOptions::map_size() const {
+  MapSize size = input_size;
   for (int64_t& side : size) {
     side = (side + stem_stride - 1) / stem_stride;
     for (size_t i = 0; i < blocks.size(); ++i) side = (side + 1) / 2;

@@ -23,11 +23,11 @@ struct IResNetOptions {
   std::vector<int64_t> widths = {64, 128, 256, 512};  ///< channels of the stages; the stem has the first's
   int64_t stem_stride = 1;                            ///< 2 for large pictures at a quarter of the work
   int64_t embedding_size = 512;
-  ImageSize input_size = {112, 112};
+  MapSize input_size = {112, 112};
   double dropout = 0;  ///< before the embedding; 0.4 in the MXNet originals
 
   /// Height and width of the last stage's map.
-  ImageSize map_size() const;
+  MapSize map_size() const;
   /// Throws UsageError naming the key, its value and the range.
   void validate() const;
 };

@@ -4,6 +4,7 @@
 #include <ATen/record_function.h>
 #include <torch/torch.h>
 
+#include "models/layers/onednn.h"
 #include "models/layers/tracing.h"
 
 namespace zoo {
@@ -11,13 +12,6 @@ namespace zoo {
 namespace {
 
 constexpr double kEps = 1e-5;
-
-using Scalars = c10::List<std::optional<c10::Scalar>>;
-
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find_operator(const char* name, const char* overload) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).typed<Signature>();
-}
 
 bool channels_last(const torch::Tensor& x) {
   return x.suggest_memory_format() == torch::MemoryFormat::ChannelsLast;
@@ -30,16 +24,7 @@ bool onednn_takes(const torch::nn::Conv2dImpl& conv, const torch::Tensor& x) {
          at::globalContext().userEnabledMkldnn() && (channels_last(x) || channels_last(conv.weight));
 }
 
-torch::ExpandingArray<2> padding_of(const torch::nn::Conv2dImpl& conv) {
-  return std::get<torch::ExpandingArray<2>>(conv.options.padding());
-}
-
 }  // namespace
-
-/// A convolution that includes the norm.
-struct BatchNorm2dImpl::Folded {
-  torch::Tensor weight, bias;
-};
 
 BatchNorm2dImpl::BatchNorm2dImpl(int64_t channels, bool frozen) : frozen(frozen) {
   weight = torch::ones(channels);
@@ -73,27 +58,29 @@ bool BatchNorm2dImpl::folds_into(const torch::nn::Conv2dImpl& conv, const torch:
   return conv.weight.numel() <= cells * conv.weight.size(0);
 }
 
-BatchNorm2dImpl::Folded BatchNorm2dImpl::folded(const torch::nn::Conv2dImpl& conv) const {
+/// The convolution that includes the norm.
+Convolution BatchNorm2dImpl::folded(const torch::nn::Conv2dImpl& conv) const {
   const torch::Tensor scale = weight * (running_var + kEps).rsqrt();  // [C]
-  return {conv.weight * scale.view({-1, 1, 1, 1}), bias - running_mean * scale};
+  const auto list = [](const torch::ExpandingArray<2>& pair) {
+    return std::vector<int64_t>(pair->begin(), pair->end());
+  };
+  return {conv.weight * scale.view({-1, 1, 1, 1}),
+          bias - running_mean * scale,
+          list(conv.options.stride()),
+          list(std::get<torch::ExpandingArray<2>>(conv.options.padding())),
+          list(conv.options.dilation()),
+          conv.options.groups()};
 }
 
 torch::Tensor BatchNorm2dImpl::after(torch::nn::Conv2dImpl& conv, const torch::Tensor& x) {
   if (!folds_into(conv, x)) return forward(conv.forward(x));
-  const Folded both = folded(conv);
-  return torch::conv2d(x, both.weight, both.bias, conv.options.stride(), padding_of(conv),
-                       conv.options.dilation(), conv.options.groups());
+  const Convolution both = folded(conv);
+  return torch::conv2d(x, both.weight, both.bias, both.stride, both.padding, both.dilation, both.groups);
 }
 
 torch::Tensor BatchNorm2dImpl::relu_after(torch::nn::Conv2dImpl& conv, const torch::Tensor& x) {
   if (!onednn_takes(conv, x) || !folds_into(conv, x)) return after(conv, x).relu_();
-  using Signature = torch::Tensor(
-      const torch::Tensor&, const torch::Tensor&, const std::optional<torch::Tensor>&, at::IntArrayRef,
-      at::IntArrayRef, at::IntArrayRef, int64_t, std::string_view, Scalars, std::optional<std::string_view>);
-  static const auto convolution = find_operator<Signature>("mkldnn::_convolution_pointwise", "");
-  const Folded both = folded(conv);
-  return convolution.call(x, both.weight, both.bias, padding_of(conv), *conv.options.stride(),
-                          *conv.options.dilation(), conv.options.groups(), "relu", Scalars(), std::nullopt);
+  return onednn_convolution(x, folded(conv), "relu");
 }
 
 torch::Tensor BatchNorm2dImpl::add_relu_after(torch::nn::Conv2dImpl& conv, const torch::Tensor& x,
@@ -101,15 +88,7 @@ torch::Tensor BatchNorm2dImpl::add_relu_after(torch::nn::Conv2dImpl& conv, const
   if (!onednn_takes(conv, x) || !channels_last(addend) || !folds_into(conv, x)) {
     return (after(conv, x) + addend).relu_();
   }
-  using Signature = torch::Tensor&(torch::Tensor&, const torch::Tensor&, const torch::Tensor&,
-                                   const std::optional<torch::Tensor>&, at::IntArrayRef, at::IntArrayRef,
-                                   at::IntArrayRef, int64_t, std::string_view, std::optional<c10::Scalar>,
-                                   std::optional<std::string_view>, Scalars, std::optional<std::string_view>);
-  static const auto convolution = find_operator<Signature>("mkldnn::_convolution_pointwise_", "binary");
-  const Folded both = folded(conv);
-  convolution.call(addend, x, both.weight, both.bias, padding_of(conv), *conv.options.stride(),
-                   *conv.options.dilation(), conv.options.groups(), "add", 1.0, "relu", Scalars(),
-                   std::nullopt);
+  onednn_convolution_add_(addend, x, folded(conv), "relu");
   return addend;
 }
 

@@ -6,6 +6,8 @@
 
 namespace zoo {
 
+struct Convolution;
+
 /// Batch normalisation of [B,C,H,W] or [B,C], eps 1e-5: y = (x - mean) / sqrt(var + eps) * weight + bias.
 ///
 /// Learning: as in PyTorch, momentum 0.1, `weight` and `bias` are parameters. Frozen (Carion et al. 2020, as
@@ -33,9 +35,8 @@ class BatchNorm2dImpl : public torch::nn::Module {
   torch::Tensor num_batches_tracked;                      ///< [], undefined where not counted
 
  private:
-  struct Folded;
   bool folds_into(const torch::nn::Conv2dImpl& conv, const torch::Tensor& x) const;
-  Folded folded(const torch::nn::Conv2dImpl& conv) const;
+  Convolution folded(const torch::nn::Conv2dImpl& conv) const;
 };
 TORCH_MODULE(BatchNorm2d);
 

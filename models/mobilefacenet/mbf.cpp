@@ -12,7 +12,7 @@ namespace zoo {
 
 namespace {
 
-constexpr int64_t kLast = 512;
+constexpr int64_t kHeadChannels = 512;
 
 struct ConvOptions {
   int64_t in, out, kernel = 1, stride = 1, groups = 1;
@@ -98,8 +98,8 @@ MbfOptions mbf_large() {
   return options;
 }
 
-ImageSize MbfOptions::map_size() const {
-  ImageSize size = input_size;
+MapSize MbfOptions::map_size() const {
+  MapSize size = input_size;
   for (int64_t& side : size) side = (side + 15) / 16;
   return size;
 }
@@ -128,15 +128,17 @@ MbfImpl::MbfImpl(const MbfOptions& given) : options(given) {
   layers_->push_back(Residuals(wide, third, 256));
   layers_->push_back(depthwise_block(wide, wide, 512, 2));
   layers_->push_back(Residuals(wide, fourth, 256));
-  conv_sep_ = register_module("conv_sep", conv_block({wide, kLast}));
+  conv_sep_ = register_module("conv_sep", conv_block({wide, kHeadChannels}));
   const auto [height, width] = options.map_size();
-  const torch::nn::Conv2d global(
-      torch::nn::Conv2dOptions(kLast, kLast, {height, width}).groups(kLast).bias(false));
+  const torch::nn::Conv2d global(torch::nn::Conv2dOptions(kHeadChannels, kHeadChannels, {height, width})
+                                     .groups(kHeadChannels)
+                                     .bias(false));
   features_ = register_module(
       "features",
-      wrapped(Chain(linear_block(global), torch::nn::Flatten(),
-                    torch::nn::Linear(torch::nn::LinearOptions(kLast, options.embedding_size).bias(false)),
-                    counted_batch_norm(options.embedding_size))));
+      wrapped(Chain(
+          linear_block(global), torch::nn::Flatten(),
+          torch::nn::Linear(torch::nn::LinearOptions(kHeadChannels, options.embedding_size).bias(false)),
+          counted_batch_norm(options.embedding_size))));
   for (const auto& module : modules(/*include_self=*/false)) {
     const auto* convolution = module->as<torch::nn::Conv2dImpl>();
     const auto* linear = module->as<torch::nn::LinearImpl>();
@@ -173,7 +175,7 @@ MbfOptions mbf_options_of(const StateDict& state, MbfOptions options) {
   options.scale = state.find("layers.0.layers.0.weight")->size(0) / 64;
   options.embedding_size = state.find("features.layers.2.weight")->size(0);
   const torch::Tensor& kernel = *state.find("features.layers.0.layers.0.weight");
-  const ImageSize map = {kernel.size(2), kernel.size(3)};
+  const MapSize map = {kernel.size(2), kernel.size(3)};
   if (map != options.map_size()) options.input_size = {16 * map[0], 16 * map[1]};
   return options;
 }

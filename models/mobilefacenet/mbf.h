@@ -20,10 +20,10 @@ struct MbfOptions {
   std::array<int64_t, 4> blocks = {1, 4, 6, 2};
   int64_t scale = 2;  ///< of the channels outside the depthwise convolutions: 64·scale, later 128·scale
   int64_t embedding_size = 512;
-  ImageSize input_size = {112, 112};
+  MapSize input_size = {112, 112};
 
   /// Height and width of the last map, which the global depthwise convolution covers.
-  ImageSize map_size() const;
+  MapSize map_size() const;
   /// Throws UsageError naming the key, its value and the range.
   void validate() const;
 };

@@ -54,8 +54,8 @@ TORCH_MODULE(InvertedResidual);
 
 }  // namespace
 
-ImageSize MobileFaceNetOptions::map_size() const {
-  ImageSize size = input_size;
+MapSize MobileFaceNetOptions::map_size() const {
+  MapSize size = input_size;
   for (int64_t& side : size) side = (side + 15) / 16;
   return size;
 }
@@ -129,7 +129,7 @@ MobileFaceNetOptions mobilefacenet_options_of(const StateDict& state, MobileFace
   }
   options.embedding_size = state.find("conv3.weight")->size(0);
   const torch::Tensor& kernel = *state.find("gdconv.depthwise.weight");
-  const ImageSize map = {kernel.size(2), kernel.size(3)};
+  const MapSize map = {kernel.size(2), kernel.size(3)};
   if (map != options.map_size()) options.input_size = {16 * map[0], 16 * map[1]};
   return options;
 }

@@ -18,10 +18,10 @@ namespace zoo {
 /// github.com/foamliu/MobileFaceNet, whose trained weights have 128 values.
 struct MobileFaceNetOptions {
   int64_t embedding_size = 128;
-  ImageSize input_size = {112, 112};
+  MapSize input_size = {112, 112};
 
   /// Height and width of the last map, which the global depthwise convolution covers.
-  ImageSize map_size() const;
+  MapSize map_size() const;
   /// Throws UsageError naming the key, its value and the range.
   void validate() const;
 };

@@ -116,6 +116,30 @@ void map_all(const torch::Tensor& y, const torch::Tensor& x, const ChannelMap& m
   });
 }
 
+/// map_all with a shift that differs at the edges: the first and the last pixel of each line on their own.
+template <class T>
+void map_with_edges(const torch::Tensor& y, const torch::Tensor& x, const ChannelMap& map,
+                    int64_t grain_size) {
+  const int64_t channels = x.size(1), height = x.size(2), width = x.size(3);
+  const auto* from = static_cast<const T*>(x.const_data_ptr());
+  auto* to = static_cast<T*>(y.data_ptr());
+  const auto *scale = map.scale.const_data_ptr<float>(), *shift = map.shift.const_data_ptr<float>();
+  const auto* slope = map.slope.const_data_ptr<float>();
+  const auto map_run = [&](int64_t pixel, int64_t count, int edges) {
+    map_pixels(to + pixel * channels, from + pixel * channels, count, channels, scale,
+               shift + edges * channels, slope);
+  };
+  at::parallel_for(0, x.size(0) * height, grain_size, [&](int64_t begin, int64_t end) {
+    for (int64_t line = begin; line < end; ++line) {
+      const int64_t row = line % height, first = line * width;
+      const int edges = (row == 0 ? kTopEdge : 0) | (row == height - 1 ? kBottomEdge : 0);
+      map_run(first, 1, edges | kLeftEdge | (width == 1 ? kRightEdge : 0));
+      if (width > 2) map_run(first + 1, width - 2, edges);
+      if (width > 1) map_run(first + width - 1, 1, edges | kRightEdge);
+    }
+  });
+}
+
 /// y = (x - mean) / sqrt(var + eps) * weight + bias
 ZOO_VECTOR_CLONES void normalize(float* y, const float* x, const float* weight, const float* bias,
                                  int64_t count, float eps) {
@@ -186,7 +210,11 @@ torch::Tensor map_channels(const torch::Tensor& x, const ChannelMap& map, bool i
   const torch::Tensor dense = x.dim() == 4 ? x.contiguous(torch::MemoryFormat::ChannelsLast) : x.contiguous();
   torch::Tensor y = in_place && dense.is_same(x) ? x : torch::empty_like(dense);
   const bool narrow = x.scalar_type() == torch::kBFloat16;
-  (narrow ? map_all<uint16_t> : map_all<float>)(y, dense, map, grain(x.size(1)));
+  if (map.shift.dim() == 2) {
+    (narrow ? map_with_edges<uint16_t> : map_with_edges<float>)(y, dense, map, grain(x.size(1) * x.size(3)));
+  } else {
+    (narrow ? map_all<uint16_t> : map_all<float>)(y, dense, map, grain(x.size(1)));
+  }
   return y;
 }
 

@@ -21,12 +21,15 @@ struct Normalized {
 Normalized add_layer_norm(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& weight,
                           const torch::Tensor& bias, double eps, bool narrow);
 
+/// The edges of a picture that a pixel lies at, together the row of a shift with edges.
+constexpr int kTopEdge = 1, kBottomEdge = 2, kLeftEdge = 4, kRightEdge = 8, kEdges = 16;
+
 /// What happens to every number of a channel: x scale + shift, then times slope where that is negative; each
-/// float32 [C].
+/// float32 [C]. A shift of [kEdges,C] differs at the picture's edges.
 struct ChannelMap {
   torch::Tensor scale, shift, slope;
 };
-/// x [B,C,H,W] or [B,C], float32 or bfloat16, in channels_last -> the same type and layout; written over x
+/// x [B,C,H,W] or (without edges) [B,C], float32 or bfloat16, in channels_last -> the same type and layout; written over x
 /// where `in_place`. Batch norms and PReLUs that no product could take along.
 torch::Tensor map_channels(const torch::Tensor& x, const ChannelMap& map, bool in_place);
 

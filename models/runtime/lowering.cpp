@@ -9,7 +9,6 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/passes/constant_propagation.h>
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
@@ -18,6 +17,8 @@
 
 #include "core/error.h"
 #include "models/export/traced_graph.h"
+#include "models/layers/onednn.h"
+#include "models/runtime/input_norm.h"
 #include "models/runtime/kernels.h"
 
 namespace zoo {
@@ -26,7 +27,6 @@ namespace {
 
 namespace jit = torch::jit;
 using Stack = Program::Stack;
-using Scalars = c10::List<std::optional<c10::Scalar>>;
 
 /// Operators whose result holds nothing of the input but its shape.
 const std::set<std::string> kShapeOps = {
@@ -85,25 +85,12 @@ bool contains(const std::set<std::string>& set, const jit::Node& node) {
   return set.count(node.kind().toQualString()) > 0;
 }
 
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find_operator(const char* name, const char* overload) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).typed<Signature>();
-}
-
 /// A convolution or linear layer and what follows it.
 struct Fused {
   const jit::Node* product = nullptr;
   std::optional<torch::Tensor> bias;   // of a matmul, from the sum that follows it
   const jit::Value* addend = nullptr;  // added to the product where not null
   std::string activation = "none";     // afterwards
-};
-
-/// A 2-D convolution's arguments, all but its input.
-struct Convolution {
-  torch::Tensor weight;
-  std::optional<torch::Tensor> bias;
-  std::vector<int64_t> stride, padding, dilation;
-  int64_t groups = 1;
 };
 
 torch::Tensor channels_last(const torch::Tensor& x) {
@@ -113,30 +100,16 @@ torch::Tensor channels_last(const torch::Tensor& x) {
 /// conv(x) (+ addend) (activation), written over the addend where `in_place`. Finds x and the addend on the
 /// stack.
 Program::Kernel convolution_kernel(const Convolution& conv, const Fused& fused, bool in_place) {
-  using Plain = torch::Tensor(const torch::Tensor&, const torch::Tensor&, const std::optional<torch::Tensor>&,
-                              at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t, std::string_view,
-                              Scalars, std::optional<std::string_view>);
-  using Sum = torch::Tensor&(torch::Tensor&, const torch::Tensor&, const torch::Tensor&,
-                             const std::optional<torch::Tensor>&, at::IntArrayRef, at::IntArrayRef,
-                             at::IntArrayRef, int64_t, std::string_view, std::optional<c10::Scalar>,
-                             std::optional<std::string_view>, Scalars, std::optional<std::string_view>);
   const std::string activation = fused.activation;
   if (fused.addend == nullptr) {
-    const auto op = find_operator<Plain>("mkldnn::_convolution_pointwise", "");
     return [=](Stack& stack) {
-      stack[0] = op.call(channels_last(stack[0].toTensor()), conv.weight, conv.bias, conv.padding,
-                         conv.stride, conv.dilation, conv.groups, activation, Scalars(), std::nullopt);
+      stack[0] = onednn_convolution(channels_last(stack[0].toTensor()), conv, activation);
     };
   }
-  const auto op = find_operator<Sum>("mkldnn::_convolution_pointwise_", "binary");
   return [=](Stack& stack) {
-    const torch::Tensor x = channels_last(stack[0].toTensor());
     torch::Tensor sum = channels_last(stack[1].toTensor());
     if (!in_place && sum.is_same(stack[1].toTensor())) sum = sum.clone();
-    const std::optional<std::string_view> unary =
-        activation == "none" ? std::nullopt : std::make_optional<std::string_view>(activation);
-    op.call(sum, x, conv.weight, conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups, "add", 1.0,
-            unary, Scalars(), std::nullopt);
+    onednn_convolution_add_(sum, channels_last(stack[0].toTensor()), conv, activation);
     stack[0] = std::move(sum);
   };
 }
@@ -144,13 +117,30 @@ Program::Kernel convolution_kernel(const Convolution& conv, const Fused& fused, 
 /// linear(x) (activation)
 Program::Kernel linear_kernel(const torch::Tensor& weight, const std::optional<torch::Tensor>& bias,
                               const std::string& activation) {
-  using Linear =
-      torch::Tensor(const torch::Tensor&, const torch::Tensor&, const std::optional<torch::Tensor>&,
-                    std::string_view, Scalars, std::optional<std::string_view>);
-  const auto op = find_operator<Linear>("mkldnn::_linear_pointwise", "");
   return [=](Stack& stack) {
-    stack[0] = op.call(stack[0].toTensor().contiguous(), weight, bias, activation, Scalars(), std::nullopt);
+    stack[0] = onednn_linear(stack[0].toTensor().contiguous(), weight, bias, activation);
   };
+}
+
+/// The same as a convolution of 1x1, whose product in bfloat16 is the faster one where many inputs meet few
+/// outputs. `traced` is the input's size.
+Program::Kernel deep_linear_kernel(const torch::Tensor& weight, const std::optional<torch::Tensor>& bias,
+                                   const std::string& activation, const std::vector<int64_t>& traced) {
+  const int64_t in = weight.size(1), rows = c10::multiply_integers(traced) / in;
+  Convolution conv{weight.contiguous().view({-1, in, 1, 1}), bias, {1, 1}, {0, 0}, {1, 1}, 1};
+  conv.weight = pack_convolution_weight(conv, {1, in, rows, 1});
+  return [in, conv, activation](Stack& stack) {
+    std::vector<int64_t> sizes = stack[0].toTensor().sizes().vec();
+    const torch::Tensor x =
+        stack[0].toTensor().reshape({1, -1, 1, in}).permute({0, 3, 1, 2});  // [1,in,rows,1]
+    sizes.back() = -1;
+    stack[0] = onednn_convolution(x, conv, activation).permute({0, 2, 3, 1}).reshape(sizes);
+  };
+}
+
+/// Columns of a weight [O,CHW] over maps [B,C,H,W] in the order of channels_last.
+torch::Tensor in_channels_last(const torch::Tensor& weight, const std::vector<int64_t>& map) {
+  return weight.reshape({-1, map[1], map[2], map[3]}).permute({0, 2, 3, 1}).flatten(1);
 }
 
 constexpr int64_t kDeepProduct = 1024;  // inputs of a linear layer
@@ -299,9 +289,50 @@ class Lowering {
 
   void find_fused() {
     for (const jit::Node* node : graph_->nodes()) {
+      if (node->kind() == c10::aten::batch_norm) fold_into_convolution(*node);
+      if (is_linear(*node)) take_flatten(*node);
       if (is_convolution(*node) || is_linear(*node)) fuse(node);
       if (node->kind() == c10::aten::layer_norm) fuse_norm(node);
     }
+  }
+
+  /// A batch norm whose result one convolution alone reads goes into it where the convolution is not padded,
+  /// or where a PReLU behind it can mend the edges.
+  void fold_into_convolution(const jit::Node& norm) {
+    const jit::Node* user = only_user(norm);
+    if (user == nullptr || !is_convolution(*user) || user->input(0) != norm.output()) return;
+    if (!is_channel_map(norm) || argument(*user, "groups")->toInt() != 1) return;
+    const torch::Tensor weight = argument(*user, "weight")->toTensor().detach();
+    const std::vector<int64_t> kernel = weight.sizes().slice(2).vec();
+    const std::vector<int64_t> padding = argument(*user, "padding")->toIntVector(), one = {1, 1};
+    const bool pointwise = kernel == one && padding == std::vector<int64_t>{0, 0};
+    const jit::Node* next = only_user(*user);
+    const bool mended = kernel == std::vector<int64_t>{3, 3} && padding == one &&
+                        argument(*user, "stride")->toIntVector() == one &&
+                        argument(*user, "dilation")->toIntVector() == one && next != nullptr &&
+                        next->kind() == c10::aten::prelu && is_channel_map(*next);
+    if (!pointwise && !mended) return;
+    folded_norms_[user] = fold_input_norm(weight, channel_map(norm));
+    absorbed_[&norm] = user;
+    if (mended) edges_[next] = folded_norms_[user].edges;
+  }
+
+  /// A linear layer over a whole map [B,C,H,W] reads it where it lies, in channels_last, with its weights in that
+  /// order.
+  void take_flatten(const jit::Node& linear) {
+    const jit::Node* flatten = left_side(linear)->node();
+    if (flatten->kind() != c10::aten::flatten || only_user(*flatten) != &linear) return;
+    const auto start = argument(*flatten, "start_dim"), end = argument(*flatten, "end_dim");
+    const auto sizes = flatten->input(0)->type()->expect<c10::TensorType>()->sizes().concrete_sizes();
+    if (!start || start->toInt() != 1 || !end || end->toInt() != -1 || !sizes || sizes->size() != 4) return;
+    flattened_[&linear] = *sizes;
+    absorbed_[flatten] = &linear;
+  }
+
+  /// What a convolution reads.
+  const jit::Value* convolved(const jit::Node& convolution) const {
+    const bool folded = folded_norms_.count(&convolution) > 0;
+    return folded ? convolution.input(0)->node()->input(0) : convolution.input(0);
   }
 
   /// Follows the product's result through what oneDNN can do in the same pass.
@@ -398,8 +429,7 @@ class Lowering {
   bool is_channel_map(const jit::Node& node) const {
     const jit::Value* x = node.inputs().empty() ? nullptr : node.input(0);
     const bool norm = node.kind() == c10::aten::batch_norm, prelu = node.kind() == c10::aten::prelu;
-    if ((!norm && !prelu) || (rank(x) != 4 && rank(x) != 2)) return false;
-    if (type(number(x)) != torch::kFloat && type(number(x)) != torch::kBFloat16) return false;
+    if ((!norm && !prelu) || (rank(x) != 4 && rank(x) != 2) || type_of(x) != torch::kFloat) return false;
     if (prelu) {
       const auto weight = argument(node, "weight");
       const auto sizes = x->type()->expect<c10::TensorType>()->sizes().concrete_sizes();
@@ -414,7 +444,9 @@ class Lowering {
     if (node.kind() == c10::aten::prelu) {
       const torch::Tensor slope =
           argument(node, "weight")->toTensor().detach().to(torch::kFloat).contiguous();
-      return {torch::ones_like(slope), torch::zeros_like(slope), slope};
+      const auto edges = edges_.find(&node);
+      return {torch::ones_like(slope), edges == edges_.end() ? torch::zeros_like(slope) : edges->second,
+              slope};
     }
     const torch::Tensor mean = argument(node, "running_mean")->toTensor().to(torch::kFloat);
     const torch::Tensor var = argument(node, "running_var")->toTensor().to(torch::kFloat);
@@ -461,25 +493,36 @@ class Lowering {
   torch::ScalarType product_type() const { return bf16_ ? torch::kBFloat16 : torch::kFloat; }
 
   std::optional<torch::Tensor> bias_of(const Fused& fused) const {
-    if (fused.bias) return fused.bias->detach().to(product_type());
+    if (fused.bias) return fused.bias->detach();
     const bool first = fused.product->kind() == c10::aten::addmm;
     const auto bias = first ? constant(fused.product->input(0)) : argument(*fused.product, "bias");
     if (!bias || bias->isNone()) return std::nullopt;
-    return bias->toTensor().detach().to(product_type());
+    return bias->toTensor().detach();
+  }
+
+  std::optional<torch::Tensor> as_product_type(const std::optional<torch::Tensor>& bias) const {
+    return bias ? std::make_optional(bias->to(product_type())) : std::nullopt;
   }
 
   void add_convolution(const jit::Node& last, const Fused& fused) {
     const jit::Node& node = *fused.product;
-    const jit::Value* x = node.input(0);
+    const jit::Value* x = convolved(node);
     Convolution conv;
     conv.stride = argument(node, "stride")->toIntVector();
     conv.padding = argument(node, "padding")->toIntVector();
     conv.dilation = argument(node, "dilation")->toIntVector();
     conv.groups = argument(node, "groups")->toInt();
     conv.bias = bias_of(fused);
+    conv.weight = argument(node, "weight")->toTensor().detach();
+    if (const auto norm = folded_norms_.find(&node); norm != folded_norms_.end()) {
+      conv.weight = norm->second.weight;
+      conv.bias = conv.bias ? *conv.bias + norm->second.bias : norm->second.bias;
+    }
+    conv.weight = conv.weight.to(product_type());
+    conv.bias = as_product_type(conv.bias);
     const auto sizes = x->type()->expect<c10::TensorType>()->sizes().concrete_sizes();
     if (!sizes) throw Error("a convolution's input has no traced size");
-    conv.weight = pack(argument(node, "weight")->toTensor().detach().to(product_type()), conv, *sizes);
+    conv.weight = pack_convolution_weight(conv, *sizes);
     std::vector<int> inputs = {as_type(number(x), product_type())};
     bool in_place = false;
     if (fused.addend != nullptr) {
@@ -492,50 +535,28 @@ class Lowering {
     add(last, name, convolution_kernel(conv, fused, in_place), inputs, product_type());
   }
 
-  static torch::Tensor pack(const torch::Tensor& weight, const Convolution& conv,
-                            const std::vector<int64_t>& input) {
-    using Pack = torch::Tensor(const torch::Tensor&, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef,
-                               int64_t, at::OptionalIntArrayRef);
-    return find_operator<Pack>("mkldnn::_reorder_convolution_weight", "")
-        .call(weight, conv.padding, conv.stride, conv.dilation, conv.groups, input);
-  }
-
   void add_linear(const jit::Node& last, const Fused& fused) {
-    using Pack = torch::Tensor(const torch::Tensor&, std::optional<int64_t>);
     const jit::Node& node = *fused.product;
     const jit::Value* x = left_side(node);
-    torch::Tensor weight = constant(right_side(node))->toTensor().detach();
+    torch::Tensor weight = constant(right_side(node))->toTensor().detach().to(product_type());
     if (node.kind() != c10::aten::linear) weight = weight.t();  // [out,in]
+    const auto map = flattened_.find(&node);
+    if (map != flattened_.end()) weight = in_channels_last(weight, map->second);
     const auto sizes = x->type()->expect<c10::TensorType>()->sizes().concrete_sizes();
-    const bool deep = weight.size(1) >= kDeepProduct && weight.size(1) >= 4 * weight.size(0);
-    if (bf16_ && deep && sizes) {
-      add(last, "deep linear " + fused.activation, deep_linear_kernel(weight, fused, *sizes),
-          {as_type(number(x), product_type())}, product_type());
-      return;
+    const bool deep =
+        bf16_ && sizes && weight.size(1) >= kDeepProduct && weight.size(1) >= 4 * weight.size(0);
+    const auto bias = as_product_type(bias_of(fused));
+    Program::Kernel kernel =
+        deep ? deep_linear_kernel(weight, bias, fused.activation, *sizes)
+             : linear_kernel(pack_linear_weight(weight.contiguous()), bias, fused.activation);
+    if (map != flattened_.end()) {
+      x = x->node()->input(0);
+      kernel = [linear = kernel](Stack& stack) {
+        stack[0] = channels_last(stack[0].toTensor()).permute({0, 2, 3, 1}).flatten(1);
+        linear(stack);
+      };
     }
-    weight = find_operator<Pack>("mkldnn::_reorder_linear_weight", "")
-                 .call(weight.to(product_type()).contiguous(), std::nullopt);
-    add(last, "linear " + fused.activation, linear_kernel(weight, bias_of(fused), fused.activation),
-        {as_type(number(x), product_type())}, product_type());
-  }
-
-  /// A linear layer as a convolution of 1x1: oneDNN's products in bfloat16 take half the time in this form
-  /// where many inputs meet few outputs (2048 to 256: 0.2 ms instead of 0.4).
-  Program::Kernel deep_linear_kernel(const torch::Tensor& weight, const Fused& fused,
-                                     const std::vector<int64_t>& traced) const {
-    const int64_t in = weight.size(1);
-    int64_t rows = 1;
-    for (size_t i = 0; i + 1 < traced.size(); ++i) rows *= traced[i];
-    Convolution conv{{}, bias_of(fused), {1, 1}, {0, 0}, {1, 1}, 1};
-    conv.weight = pack(weight.to(product_type()).contiguous().view({-1, in, 1, 1}), conv, {1, in, rows, 1});
-    return [in, convolve = convolution_kernel(conv, fused, false)](Stack& stack) {
-      const torch::Tensor x = stack[0].toTensor();
-      std::vector<int64_t> sizes = x.sizes().vec();
-      stack[0] = x.reshape({1, -1, 1, in}).permute({0, 3, 1, 2});  // [1,in,rows,1] in channels_last
-      convolve(stack);
-      sizes.back() = -1;
-      stack[0] = stack[0].toTensor().permute({0, 2, 3, 1}).reshape(sizes);
-    };
+    add(last, "linear " + fused.activation, kernel, {as_type(number(x), product_type())}, product_type());
   }
 
   /// Whether `last` is the last to read a value that no other value is a view of.
@@ -710,9 +731,12 @@ class Lowering {
   std::unordered_map<int, Type> types_;
   std::unordered_set<int> lists_;  // of tensors; the type is that of the elements
   std::map<std::pair<int, torch::ScalarType>, int> casts_;
-  std::unordered_map<const jit::Node*, Fused> fused_;  // by the last node of what is fused
-  std::unordered_set<const jit::Node*> norms_;         // whose input is a sum that is done with them
-  std::unordered_map<int, int> all_true_;              // by mask
+  std::unordered_map<const jit::Node*, Fused> fused_;                     // by the last node of what is fused
+  std::unordered_map<const jit::Node*, FoldedInputNorm> folded_norms_;    // by the convolution that has them
+  std::unordered_map<const jit::Node*, std::vector<int64_t>> flattened_;  // maps that linear layers read
+  std::unordered_map<const jit::Node*, torch::Tensor> edges_;             // that a PReLU mends
+  std::unordered_set<const jit::Node*> norms_;  // whose input is a sum that is done with them
+  std::unordered_map<int, int> all_true_;       // by mask
   std::unordered_map<const jit::Node*, const jit::Node*> absorbed_;  // done by the node after them
 };
 

@@ -67,7 +67,7 @@ void Program::execute(const Step& step) {
 }
 
 std::vector<torch::Tensor> Program::run_timed(const std::vector<torch::Tensor>& inputs,
-                                              std::vector<std::pair<std::string, double>>* times) {
+                                              std::vector<StepTime>* times) {
   Shapes shapes;
   for (size_t i = 0; i < inputs_.size(); ++i) {
     shapes.push_back(inputs[i].sizes().vec());
@@ -105,8 +105,8 @@ std::vector<torch::Tensor> Program::run(const std::vector<torch::Tensor>& inputs
   return run_timed(inputs, nullptr);
 }
 
-std::vector<std::pair<std::string, double>> Program::profile(const std::vector<torch::Tensor>& inputs) {
-  std::vector<std::pair<std::string, double>> times;
+std::vector<StepTime> Program::profile(const std::vector<torch::Tensor>& inputs) {
+  std::vector<StepTime> times;
   run_timed(inputs, &times);
   return times;
 }

@@ -10,6 +10,8 @@
 
 namespace zoo {
 
+using StepTime = std::pair<std::string, double>;  ///< what a step does, and the seconds it took
+
 /// A forward pass as a straight list of steps over numbered values: no branches, no loops. A value lives from
 /// the step that makes it to the last one that reads it. Steps that depend on nothing but the inputs' shapes
 /// run once per shape; what the others read of them is kept. Not for several threads at a time.
@@ -33,7 +35,7 @@ class Program {
 
   std::vector<torch::Tensor> run(const std::vector<torch::Tensor>& inputs);
   /// The same, with the seconds that each step took, for finding what is slow.
-  std::vector<std::pair<std::string, double>> profile(const std::vector<torch::Tensor>& inputs);
+  std::vector<StepTime> profile(const std::vector<torch::Tensor>& inputs);
 
  private:
   struct Value {
@@ -56,7 +58,7 @@ class Program {
   const Value& value(int number) const { return values_[static_cast<size_t>(number)]; }
   void execute(const Step& step);
   std::vector<torch::Tensor> run_timed(const std::vector<torch::Tensor>& inputs,
-                                       std::vector<std::pair<std::string, double>>* times);
+                                       std::vector<StepTime>* times);
 
   std::vector<Value> values_;
   std::vector<Step> steps_;

@@ -99,4 +99,11 @@ std::vector<torch::Tensor> Runtime::run(const std::vector<torch::Tensor>& inputs
   return spec_.forward(inputs);
 }
 
+std::vector<StepTime> Runtime::profile(const std::vector<torch::Tensor>& inputs) {
+  run(inputs);
+  const torch::NoGradGuard no_grad;
+  const MemoryPoolScope pool;
+  return program_ ? program_->profile(inputs) : std::vector<StepTime>();
+}
+
 }  // namespace zoo

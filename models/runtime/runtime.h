@@ -22,6 +22,8 @@ class Runtime {
   Runtime(TraceSpec spec, const RuntimeOptions& options);
 
   std::vector<torch::Tensor> run(const std::vector<torch::Tensor>& inputs);
+  /// The steps of one run, in order; none where the live module runs.
+  std::vector<StepTime> profile(const std::vector<torch::Tensor>& inputs);
   /// The precision that runs: "fp32" or "bf16".
   const std::string& precision() const { return precision_; }
   /// Why it is not what was asked for; empty where it is.

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/formats/byte_reader.h"
 #include "core/text.h"
+#include "models/shape_text.h"
 
 namespace zoo {
 
@@ -67,10 +68,6 @@ std::vector<Pattern> compile(const std::vector<LayoutRule>& rules, std::string L
   return patterns;
 }
 
-std::string shape_of(const torch::Tensor& tensor) {
-  return shape_text(tensor.sizes().data(), tensor.sizes().size());
-}
-
 /// Adds tensors under names that must differ.
 class Builder {
  public:
@@ -119,8 +116,8 @@ torch::Tensor join_parts(const Joined& joined, const std::string& source) {
     const bool fits = part.tensor.dim() > 0 && part.tensor.sizes() == first.tensor.sizes() &&
                       part.tensor.scalar_type() == first.tensor.scalar_type();
     if (!fits) {
-      throw Error(source + ": " + part.origin + " " + shape_of(part.tensor) + " and " + first.origin + " " +
-                  shape_of(first.tensor) + " are parts of " + joined.name +
+      throw Error(source + ": " + part.origin + " " + shape_text(part.tensor) + " and " + first.origin + " " +
+                  shape_text(first.tensor) + " are parts of " + joined.name +
                   ", expected equal shapes and types");
     }
   }
@@ -187,7 +184,7 @@ StateDict to_layout(const StateDict& state, const Layout& layout) {
     }
     const LayoutRule& leader = layout.rules[first];
     if (tensor.dim() == 0 || tensor.size(0) % leader.parts != 0) {
-      throw Error(state.source + ": " + name + " " + shape_of(tensor) + " cannot be split into " +
+      throw Error(state.source + ": " + name + " " + shape_text(tensor) + " cannot be split into " +
                   std::to_string(leader.parts) + " equal parts");
     }
     const int64_t rows = tensor.size(0) / leader.parts;

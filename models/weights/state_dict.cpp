@@ -15,6 +15,7 @@
 #include "core/log.h"
 #include "core/options.h"
 #include "core/text.h"
+#include "models/shape_text.h"
 #include "models/weights/weight_files.h"
 #include "models/weights/weights_follow.h"
 
@@ -73,11 +74,8 @@ torch::Tensor make_tensor(const TensorEntry& entry, const std::shared_ptr<const 
   return copy;
 }
 
-std::string shape_of(const torch::Tensor& tensor) {
-  return shape_text(tensor.sizes().data(), tensor.sizes().size());
-}
 std::string described(const std::string& name, const torch::Tensor& tensor) {
-  return name + " " + shape_of(tensor);
+  return name + " " + shape_text(tensor);
 }
 
 void report_skipped(const std::string& path, const TensorFile& index) {
@@ -259,7 +257,7 @@ FitReport assign(torch::nn::Module& module, const StateDict& state, const std::v
     if (found == given.end()) {
       if (!counts_batches(name)) report.missing.push_back(described(name, target));
     } else if (found->second->sizes() != target.sizes()) {
-      report.misshapen.push_back(described(name, *found->second) + ", expected " + shape_of(target));
+      report.misshapen.push_back(described(name, *found->second) + ", expected " + shape_text(target));
     } else if (WeightsFollowScope::active()) {
       target.set_data(found->second->to(target.device(), target.scalar_type()).contiguous());
     } else {

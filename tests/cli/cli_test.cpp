@@ -12,30 +12,9 @@ namespace zoo {
 namespace {
 
 using test::CommandResult;
+using test::expect_error;
+using test::zoo_json;
 using test::zoo_run;
-
-int64_t lines(const std::string& text) {
-  return std::count(text.begin(), text.end(), '\n');
-}
-
-/// An error is one line `error: …` on stderr, then at most one hint line, and nothing on stdout.
-void expect_error(const std::vector<std::string>& arguments, int code,
-                  const std::vector<std::string>& parts) {
-  const CommandResult result = zoo_run(arguments);
-  EXPECT_EQ(result.exit_code, code) << join(arguments, " ") << "\n" << result.err;
-  EXPECT_EQ(result.out, "") << join(arguments, " ");
-  const std::string last = result.err.substr(0, result.err.find('\n'));
-  EXPECT_TRUE(starts_with(result.err, "error: ")) << join(arguments, " ") << "\n" << result.err;
-  EXPECT_LE(lines(result.err), 2) << result.err;
-  for (const std::string& part : parts)
-    EXPECT_NE(last.find(part), std::string::npos) << part << " in: " << last;
-}
-
-Json zoo_json(const std::vector<std::string>& arguments) {
-  const CommandResult result = zoo_run(arguments);
-  EXPECT_EQ(result.exit_code, 0) << join(arguments, " ") << "\n" << result.err;
-  return Json::parse(result.out, nullptr, false);
-}
 
 TEST(CliErrors, NameTheNearestCommandFlagModelAndKey) {
   expect_error({"trian"}, 2, {"unknown command 'trian'", "did you mean 'train'?"});

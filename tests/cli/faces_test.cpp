@@ -9,6 +9,7 @@
 #include "core/files.h"
 #include "core/options.h"
 #include "core/text.h"
+#include "datasets/image.h"
 #include "models/weights/state_dict.h"
 #include "tests/support.h"
 
@@ -16,27 +17,12 @@ namespace zoo {
 namespace {
 
 using test::CommandResult;
+using test::expect_error;
+using test::zoo_json;
 using test::zoo_run;
 using testing::HasSubstr;
 
 const std::string kData = "faces,size=64,identities=12,val_identities=6,pictures=8";
-
-Json zoo_json(const std::vector<std::string>& arguments) {
-  const CommandResult result = zoo_run(arguments);
-  EXPECT_EQ(result.exit_code, 0) << join(arguments, " ") << "\n" << result.err;
-  return Json::parse(result.out, nullptr, false);
-}
-
-/// One line `error: …` that holds all parts, and that exit code.
-void expect_error(const std::vector<std::string>& arguments, int code,
-                  const std::vector<std::string>& parts) {
-  const CommandResult result = zoo_run(arguments);
-  EXPECT_EQ(result.exit_code, code) << join(arguments, " ") << "\n" << result.err;
-  const size_t begin = result.err.find("error: ");
-  ASSERT_NE(begin, std::string::npos) << join(arguments, " ") << "\n" << result.err;
-  const std::string line = result.err.substr(begin, result.err.find('\n', begin) - begin);
-  for (const std::string& part : parts) EXPECT_THAT(line, HasSubstr(part));
-}
 
 std::vector<std::string> names_of(const Json& object) {
   std::vector<std::string> names;
@@ -85,6 +71,34 @@ TEST_F(FacesProgram, TrainingEndsWithTheContractsNames) {
   EXPECT_TRUE(state.metadata.count("zoo.preprocessing"));
   const Json verification = Json::parse(state.metadata.at("zoo.verification"));
   EXPECT_EQ(verification.at("threshold"), trained_.at("metrics").at("threshold"));
+}
+
+TEST_F(FacesProgram, EmbeddingsOfTwoValuesAreDrawn) {
+  EXPECT_FALSE(file_exists(join_path(run_, "embeddings.png")));
+  for (const char* loss : {"asoftmax", "triplet"}) {  // the latter has no class rows
+    const std::string plane = join_path(folder_, loss);
+    zoo_json({"train",
+              "--model",
+              "iresnet-tiny",
+              "--data",
+              kData,
+              "--batch-size",
+              "16",
+              "--max-steps",
+              "1",
+              "--threads",
+              "1",
+              "--workers",
+              "0",
+              "--set",
+              "model.embedding_size=2",
+              "--set",
+              std::string("loss.name=") + loss,
+              "--output",
+              plane,
+              "--json"});
+    EXPECT_EQ(read_image(join_path(plane, "embeddings.png")).size(), cv::Size(400, 470)) << loss;
+  }
 }
 
 TEST_F(FacesProgram, EvalGivesTheLastValidationAgain) {
@@ -161,9 +175,10 @@ TEST_F(FacesProgram, OtherNumbersOfPicturesGiveEmbeddings) {
   EXPECT_EQ(state.find("embeddings")->sizes(), torch::IntArrayRef({8, 128}));
   EXPECT_EQ(Json::parse(state.metadata.at("zoo.files")).size(), 8U);
   // A bad input is named and the rest is done.
-  expect_error({"predict", person, join_path(folder_, "none.png"), pictures(0)[0], "--weights", run_,
-                "--output", output},
-               1, {"none.png"});
+  const CommandResult partly = zoo_run({"predict", person, join_path(folder_, "none.png"), pictures(0)[0],
+                                        "--weights", run_, "--output", output});
+  EXPECT_EQ(partly.exit_code, 1);
+  EXPECT_THAT(partly.err, HasSubstr("none.png: No such file or directory\n"));
   EXPECT_EQ(load_tensors(join_path(output, "embeddings.safetensors")).find("embeddings")->size(0), 9);
 }
 

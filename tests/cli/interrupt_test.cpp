@@ -1,21 +1,18 @@
 // Ends `zoo train` in the ways that runs end in, and goes on with them.
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <chrono>
-#include <thread>
 
 #include "core/files.h"
 #include "core/options.h"
+#include "tests/process.h"
 #include "tests/support.h"
 
 namespace zoo {
 namespace {
 
 using test::CommandResult;
+using test::Process;
+using test::reaches;
 
 constexpr int kSteps = 12;
 
@@ -35,54 +32,6 @@ std::vector<std::string> training(const std::string& run) {
           "--set",        "trainer.log_every=1",
           "--set",        "trainer.validate_every_steps=0",
           "--output",     run};
-}
-
-/// A program in the background; its stderr goes to a file.
-class Process {
- public:
-  Process(const std::vector<std::string>& command, const std::string& errors,
-          rlim_t largest_file = RLIM_INFINITY) {
-    std::vector<char*> arguments;
-    for (const std::string& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
-    arguments.push_back(nullptr);
-    pid_ = fork();
-    if (pid_ != 0) return;
-    if (largest_file != RLIM_INFINITY) {
-      signal(SIGXFSZ, SIG_IGN);  // writing fails instead, as on a full disk
-      const rlimit limit{largest_file, largest_file};
-      setrlimit(RLIMIT_FSIZE, &limit);
-    }
-    signal(SIGINT, SIG_IGN);  // as a shell starts its background jobs
-    if (freopen(errors.c_str(), "w", stderr) == nullptr || freopen("/dev/null", "w", stdout) == nullptr)
-      _exit(99);
-    execv(arguments[0], arguments.data());
-    _exit(98);
-  }
-
-  void send(int signal) const { kill(pid_, signal); }
-
-  /// The exit code, 128 + signal where one ended it.
-  int wait() {
-    int status = 0;
-    waitpid(pid_, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  }
-
-  bool running() const { return kill(pid_, 0) == 0 && waitpid(pid_, nullptr, WNOHANG) == 0; }
-
- private:
-  pid_t pid_;
-};
-
-/// Waits until a run has a line for `step` in its metrics.
-bool reaches(const Process& process, const std::string& run, int step) {
-  const std::string wanted = "\"step\":" + std::to_string(step) + ",";
-  for (int i = 0; i < 3000 && process.running(); ++i) {
-    const std::string path = join_path(run, "metrics.jsonl");
-    if (file_exists(path) && read_file(path).find(wanted) != std::string::npos) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return false;
 }
 
 std::string weights_of(const std::string& run) {
@@ -138,7 +87,7 @@ TEST_F(Interrupt, AfterSigkillTheLastCheckpointGoesOn) {
 
 TEST_F(Interrupt, AFullDiskIsOneLineAndLeavesTheRunResumable) {
   const std::string run = join_path(folder_, "run");
-  Process process(training(run), errors_, /*largest_file=*/1 << 20);  // weights are larger
+  Process process(training(run), errors_, {}, /*largest_file=*/1 << 20);  // weights are larger
   EXPECT_EQ(process.wait(), 1);
   const std::string errors = read_file(errors_);
   const size_t error = errors.find("error: ");

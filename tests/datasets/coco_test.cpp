@@ -12,6 +12,7 @@
 #include "datasets/detection.h"
 #include "datasets/image.h"
 #include "tests/datasets/adapters.h"
+#include "tests/datasets/open_data.h"
 #include "tests/support.h"
 
 namespace zoo {
@@ -46,8 +47,8 @@ std::string make_coco(const std::string& json, const std::string& split = "val20
   return folder;
 }
 
-std::shared_ptr<DetectionDataset> open(const std::string& spec, const std::string& split = "val") {
-  return open_detection_dataset(parse_data_spec(spec), split);
+std::shared_ptr<DetectionDataset> open_coco(const std::string& spec, const std::string& split = "val") {
+  return open_detection(spec, split);
 }
 
 std::string error_of(const std::string& spec, const std::string& split = "val") {
@@ -57,7 +58,7 @@ std::string error_of(const std::string& spec, const std::string& split = "val") 
 using test::replaced;
 
 TEST(Coco, KeepsTheFilesOrderIdsAreasAndCrowds) {
-  const auto data = open("coco:" + make_coco(kWhole));
+  const auto data = open_coco("coco:" + make_coco(kWhole));
   ASSERT_EQ(data->size(), 2);
   const DetectionRecord& first = data->record(0);
   EXPECT_EQ(first.image_id, 20);
@@ -86,7 +87,7 @@ TEST(Coco, EqualsPycocotoolsOnRealFiles) {
   ZOO_NEEDS_SHARED_DATA();
   const std::string folder = test::shared_data() + "/coco128";
   for (const char* split : {"train", "val"}) {
-    const auto data = open("coco:" + folder, split);
+    const auto data = open_coco("coco:" + folder, split);
     const std::string file = folder + "/annotations/instances_" + split + "2017.json";
     const auto reference =
         test::run_command({test::python(), test::source_dir() + "/tests/parity/coco_records.py", file});
@@ -136,12 +137,12 @@ TEST(Coco, EqualsPycocotoolsOnRealFiles) {
 
 TEST(Coco, SplitsByTheNamesThatPeopleUse) {
   const std::string both = make_coco(kWhole);
-  EXPECT_EQ(open("coco:" + both + ",split=val2017")->size(), 2);
-  EXPECT_EQ(open("coco:" + both + ",split=val", "train")->size(), 2);
+  EXPECT_EQ(open_coco("coco:" + both + ",split=val2017")->size(), 2);
+  EXPECT_EQ(open_coco("coco:" + both + ",split=val", "train")->size(), 2);
   EXPECT_THAT(error_of("coco:" + both, "train"),
               HasSubstr("no split 'train', expected one of those found: val2017"));
   EXPECT_THAT(error_of("coco:" + both + ",split=test"), HasSubstr("no split 'test'"));
-  EXPECT_EQ(open("coco:" + make_coco(kWhole, "train"), "train")->size(), 2);
+  EXPECT_EQ(open_coco("coco:" + make_coco(kWhole, "train"), "train")->size(), 2);
 }
 
 TEST(Coco, TheUsualSplitGoesBeforeAnotherOfItsName) {
@@ -149,26 +150,28 @@ TEST(Coco, TheUsualSplitGoesBeforeAnotherOfItsName) {
   make_folders(folder + "/val");
   for (const char* name : {"a.png", "b.png"}) write_file(folder + "/val/" + name, "");
   write_file(folder + "/annotations/instances_val.json", replaced(kWhole, R"("id": 7)", R"("id": 77)"));
-  EXPECT_EQ(open("coco:" + folder)->record(0).objects[0].id, 7) << "val2017 without a split named";
-  EXPECT_EQ(open("coco:" + folder + ",split=val")->record(0).objects[0].id, 77) << "val where it is named";
+  EXPECT_EQ(open_coco("coco:" + folder)->record(0).objects[0].id, 7) << "val2017 without a split named";
+  EXPECT_EQ(open_coco("coco:" + folder + ",split=val")->record(0).objects[0].id, 77)
+      << "val where it is named";
 }
 
 TEST(Coco, OtherLayouts) {
   const std::string folder = make_coco(kWhole);
   const std::string file = folder + "/annotations/instances_val2017.json";
-  EXPECT_EQ(open("coco:" + file)->image(0).rows, 6);  // the pictures are found from the json's place and name
-  EXPECT_EQ(open("coco:" + file + ",images=" + folder + "/val2017")->image(0).rows, 6);
+  EXPECT_EQ(open_coco("coco:" + file)->image(0).rows,
+            6);  // the pictures are found from the json's place and name
+  EXPECT_EQ(open_coco("coco:" + file + ",images=" + folder + "/val2017")->image(0).rows, 6);
   EXPECT_THAT(error_of("coco:" + file + ",split=val"), HasSubstr("one set without splits"));
 
   make_folders(folder + "/images");
   ASSERT_EQ(std::rename((folder + "/val2017").c_str(), (folder + "/images/val2017").c_str()), 0);
-  EXPECT_EQ(open("coco:" + folder)->image(0).rows, 6);
+  EXPECT_EQ(open_coco("coco:" + folder)->image(0).rows, 6);
 
   const std::string roboflow = test::scratch_dir("roboflow");
   make_folders(roboflow + "/valid");
   write_file(roboflow + "/valid/_annotations.coco.json", kWhole);
   write_image(roboflow + "/valid/b.png", cv::Mat::zeros(6, 8, CV_8UC3));
-  EXPECT_EQ(open("coco:" + roboflow)->image(0).rows, 6);
+  EXPECT_EQ(open_coco("coco:" + roboflow)->image(0).rows, 6);
   EXPECT_THAT(error_of("coco:" + roboflow, "train"), HasSubstr("found: valid"));
   EXPECT_EQ(coco_annotation_file(parse_data_spec("coco:" + roboflow), "val"),
             roboflow + "/valid/_annotations.coco.json");
@@ -182,14 +185,14 @@ TEST(Coco, MissingPlaces) {
 
 TEST(Coco, MissingSizesAreReadFromThePicture) {
   const auto data =
-      open("coco:" + make_coco(replaced(kWhole, R"("width": 8, "height": 6},)", R"("width": 0},)")));
+      open_coco("coco:" + make_coco(replaced(kWhole, R"("width": 8, "height": 6},)", R"("width": 0},)")));
   EXPECT_EQ(data->record(0).width, 8);
   EXPECT_EQ(data->record(0).height, 6);
 }
 
 TEST(Coco, PicturesNameThemselves) {
   const std::string folder = make_coco(kWhole);
-  const auto data = open("coco:" + folder);
+  const auto data = open_coco("coco:" + folder);
   const auto message = [&](int64_t index) {
     try {
       data->image(index);
@@ -266,7 +269,7 @@ TEST(Coco, EveryTruncationIsMalformed) {
   write_file(folder + "/annotations/instances_val2017.json", "[1, 2]");
   EXPECT_THAT(error_of("coco:" + folder), HasSubstr("malformed JSON"));
   write_file(folder + "/annotations/instances_val2017.json", "\xEF\xBB\xBF" + whole);
-  EXPECT_EQ(open("coco:" + folder)->size(), 2);
+  EXPECT_EQ(open_coco("coco:" + folder)->size(), 2);
 }
 
 TEST(Coco, DamagedBytesGiveErrorsOnly) {
@@ -283,7 +286,7 @@ TEST(Coco, DamagedBytesGiveErrorsOnly) {
     }
     write_file(folder + "/annotations/instances_val2017.json", text);
     try {
-      open("coco:" + folder);
+      open_coco("coco:" + folder);
     } catch (const Error&) {
       ++failed;
     }
@@ -292,7 +295,7 @@ TEST(Coco, DamagedBytesGiveErrorsOnly) {
 }
 
 TEST(Coco, SubsetKeepsRecords) {
-  const auto data = open("coco:" + make_coco(kWhole));
+  const auto data = open_coco("coco:" + make_coco(kWhole));
   const auto part = subset(data, {1});
   EXPECT_EQ(part->size(), 1);
   EXPECT_EQ(part->record(0).image_id, 10);

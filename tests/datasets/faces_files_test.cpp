@@ -11,6 +11,7 @@
 #include "datasets/faces/faces.h"
 #include "datasets/image.h"
 #include "datasets/make.h"
+#include "tests/datasets/open_data.h"
 #include "tests/support.h"
 
 // RecordIO, .bin, `zoo data make` and `zoo data check` of faces.
@@ -20,11 +21,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::shared_ptr<FaceDataset> open(const std::string& spec, const std::string& split = "val") {
-  return open_face_dataset(parse_data_spec(spec), split);
-}
 std::string open_error(const std::string& spec, const std::string& split = "all") {
-  return test::error_of([&] { open(spec, split); });
+  return test::error_of([&] { open_faces(spec, split); });
 }
 
 std::string png(int value) {
@@ -65,7 +63,7 @@ void expect_same_pictures(const FaceDataset& a, const FaceDataset& b) {
 TEST(FacesRecordIo, ReadsInsightfacesFiles) {
   const std::string folder = record_folder(good_records());
   for (const std::string& spec : {"recordio:" + folder, "recordio:" + folder + "/train.rec"}) {
-    const auto data = open(spec, "all");
+    const auto data = open_faces(spec, "all");
     ASSERT_EQ(data->size(), 4);
     EXPECT_EQ(data->identities().size(), 2u);
     for (int64_t i = 0; i < 4; ++i) {
@@ -79,12 +77,12 @@ TEST(FacesRecordIo, ReadsInsightfacesFiles) {
 TEST(FacesRecordIo, PlainFilesHoldPicturesAlone) {
   const std::string folder =
       record_folder({{0, {1}, png(1)}, {9, {0}, png(2)}, {4, {2, 1, 0.5f}, png(3)}}, "");
-  const auto data = open("recordio:" + folder, "all");
+  const auto data = open_faces("recordio:" + folder, "all");
   ASSERT_EQ(data->size(), 3);
   EXPECT_EQ(data->identities().size(), 3u);
   EXPECT_EQ(data->identity(2), 2);
   std::remove((folder + "/train.idx").c_str());
-  const auto scanned = open("recordio:" + folder, "all");
+  const auto scanned = open_faces("recordio:" + folder, "all");
   ASSERT_EQ(scanned->size(), 3);
   EXPECT_EQ(scanned->record(2).name, "key 2");
   EXPECT_EQ(scanned->image(2).at<cv::Vec3b>(0, 0)[0], 3);
@@ -96,7 +94,7 @@ TEST(FacesRecordIo, PicturesThatHoldTheMagic) {
   image += "\x0A\x23\xD7\xCE" + std::string("\x0A\x23\xD7\xCE");
   const std::string folder = record_folder({{0, {0}, image}, {1, {1}, png(9)}}, "");
   EXPECT_GT(read_file(folder + "/train.rec").size(), image.size());
-  const auto data = open("recordio:" + folder, "all");
+  const auto data = open_faces("recordio:" + folder, "all");
   EXPECT_EQ(data->image(0).at<cv::Vec3b>(0, 0)[0], 7);
   EXPECT_EQ(data->image(1).at<cv::Vec3b>(0, 0)[0], 9);
 }
@@ -105,7 +103,7 @@ TEST(FacesRecordIo, SplitByIdentity) {
   std::vector<Record> records;
   for (int i = 0; i < 24; ++i) records.push_back({i, {static_cast<float>(i / 3)}, png(i)});
   const std::string folder = record_folder(records, "8,8,8");
-  const auto val = open("recordio:" + folder), train = open("recordio:" + folder, "train");
+  const auto val = open_faces("recordio:" + folder), train = open_faces("recordio:" + folder, "train");
   EXPECT_EQ(val->identities().size(), 2u);
   EXPECT_EQ(val->size(), 6);
   EXPECT_EQ(train->size(), 18);
@@ -142,7 +140,8 @@ TEST(FacesRecordIo, FaultsNameTheKey) {
   EXPECT_THAT(error(strange),
               HasSubstr("key 0 (byte 0): tells of pictures before key 5 and identities before 4"));
   EXPECT_THAT(error({{0, {0}, ""}}, ""), testing::IsEmpty());
-  const auto empty = open("recordio:" + record_folder({{0, {0}, ""}, {1, {1}, "no picture"}}, ""), "all");
+  const auto empty =
+      open_faces("recordio:" + record_folder({{0, {0}, ""}, {1, {1}, "no picture"}}, ""), "all");
   EXPECT_THAT(test::error_of([&] { empty->image(0); }), HasSubstr("key 0 (byte 0): holds no picture"));
   EXPECT_THAT(test::error_of([&] { empty->image(1); }), HasSubstr("train.rec: key 1: is no picture"));
 }
@@ -192,7 +191,7 @@ TEST(FacesBin, PicturesAndPairs) {
   EXPECT_EQ(set.pairs[0].fold, -1);
   EXPECT_EQ(set.images->image(2).at<cv::Vec3b>(0, 0)[0], 3);
   EXPECT_EQ(set.images->record(3).identity, -1);
-  EXPECT_EQ(open("bin:" + path)->size(), 4);
+  EXPECT_EQ(open_faces("bin:" + path)->size(), 4);
   EXPECT_THAT(open_error("bin:" + path + ",split=val"), HasSubstr("one set without splits"));
 }
 
@@ -207,7 +206,7 @@ TEST(FacesBin, FaultsAreOneLine) {
   EXPECT_THAT(error(bin_of({png(1), png(2)}, {true}).substr(0, 60)), HasSubstr("truncated"));
   EXPECT_THAT(error(bin_of({}, {})), HasSubstr("no pair"));
   write_file(path, bin_of({png(1), "scrap"}, {true}));
-  const auto data = open("bin:" + path);
+  const auto data = open_faces("bin:" + path);
   EXPECT_THAT(test::error_of([&] { data->image(1); }), HasSubstr("bad.bin: pair 0, second: is no picture"));
 }
 
@@ -220,9 +219,11 @@ TEST(FacesMake, FoldersReadBackEqual) {
   const std::string spec = make_data(parse_data_spec(kSmall), folder);
   EXPECT_EQ(spec, "faces:" + folder);
   EXPECT_TRUE(file_exists(folder + "/train/train0002/train0002_0003.png"));
-  for (const char* split : {"train", "val"}) expect_same_pictures(*open(kSmall, split), *open(spec, split));
+  for (const char* split : {"train", "val"})
+    expect_same_pictures(*open_faces(kSmall, split), *open_faces(spec, split));
   const FaceVerificationSet drawn = open_face_pairs(parse_data_spec(kSmall), "val", 0);
-  for (const std::string& other : {spec, "lfw:" + folder + "/val,pairs=" + folder + "/pairs.txt"}) {
+  for (const std::string& other :
+       {spec, "lfw:" + folder, "lfw:" + folder + "/val,pairs=" + folder + "/pairs.txt"}) {
     const FaceVerificationSet back = open_face_pairs(parse_data_spec(other), "val", 99);
     ASSERT_EQ(back.pairs.size(), drawn.pairs.size());
     for (size_t i = 0; i < back.pairs.size(); ++i) {
@@ -239,10 +240,13 @@ TEST(FacesMake, FoldersReadBackEqual) {
 TEST(FacesMake, LandmarksReadBackEqual) {
   const std::string folder = test::scratch_dir("make"), source = std::string(kSmall) + ",landmarks=true";
   const std::string spec = make_data(parse_data_spec(source), "faces:" + folder);
-  const auto drawn = open(source), back = open(spec);
+  const auto drawn = open_faces(source), back = open_faces(spec);
   expect_same_pictures(*drawn, *back);
   for (int64_t i = 0; i < drawn->size(); ++i)
     EXPECT_EQ(drawn->record(i).landmarks, back->record(i).landmarks);
+  // The list beside the folders, which holds them, is read by `lfw:` too.
+  const FaceVerificationSet pairs = open_face_pairs(parse_data_spec("lfw:" + folder), "val", 0);
+  EXPECT_TRUE(pairs.images->record(0).landmarks.has_value());
 }
 
 TEST(FacesMake, RecordsReadBackEqual) {
@@ -250,11 +254,12 @@ TEST(FacesMake, RecordsReadBackEqual) {
   const std::string spec = make_data(parse_data_spec(kSmall), "recordio:" + folder);
   EXPECT_EQ(spec, "recordio:" + folder);
   EXPECT_EQ(read_file(folder + "/property"), "4,48,48\n");
-  for (const char* split : {"train", "val"}) expect_same_pictures(*open(kSmall, split), *open(spec, split));
-  EXPECT_EQ(open(spec + "/train.rec", "all")->size(), 16);
+  for (const char* split : {"train", "val"})
+    expect_same_pictures(*open_faces(kSmall, split), *open_faces(spec, split));
+  EXPECT_EQ(open_faces(spec + "/train.rec", "all")->size(), 16);
   const std::string aligned = test::scratch_dir("aligned");
   make_data(parse_data_spec(std::string(kSmall) + ",landmarks=true,split=val"), "recordio:" + aligned);
-  EXPECT_EQ(open("recordio:" + aligned, "all")->image(0).size(), cv::Size(112, 112));
+  EXPECT_EQ(open_faces("recordio:" + aligned, "all")->image(0).size(), cv::Size(112, 112));
   EXPECT_THAT(test::error_of([&] { make_data(parse_data_spec(kSmall), "recordio:"); }),
               HasSubstr("names no folder"));
 }

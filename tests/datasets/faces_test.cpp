@@ -14,6 +14,7 @@
 #include "core/text.h"
 #include "datasets/draw.h"
 #include "datasets/image.h"
+#include "tests/datasets/open_data.h"
 #include "tests/support.h"
 
 namespace zoo {
@@ -22,14 +23,11 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::shared_ptr<FaceDataset> open(const std::string& spec, const std::string& split = "val") {
-  return open_face_dataset(parse_data_spec(spec), split);
-}
 FaceVerificationSet open_pairs(const std::string& spec, const std::string& split = "val", uint64_t seed = 1) {
   return open_face_pairs(parse_data_spec(spec), split, seed);
 }
 std::string open_error(const std::string& spec, const std::string& split = "val") {
-  return test::error_of([&] { open(spec, split); });
+  return test::error_of([&] { open_faces(spec, split); });
 }
 std::string pairs_error(const std::string& spec) {
   return test::error_of([&] { open_pairs(spec); });
@@ -76,9 +74,10 @@ void expect_good_pairs(const FaceDataset& dataset, const std::vector<FacePair>& 
 // ---- the embedded set
 
 TEST(Faces, DrawnPicturesFollowTheSeed) {
-  const auto one = open("faces,identities=3,pictures=2", "train"),
-             same = open("faces,identities=3,pictures=2", "train");
-  const auto other = open("faces,identities=3,pictures=2,seed=1", "train"), val = open("faces,pictures=2");
+  const auto one = open_faces("faces,identities=3,pictures=2", "train"),
+             same = open_faces("faces,identities=3,pictures=2", "train");
+  const auto other = open_faces("faces,identities=3,pictures=2,seed=1", "train"),
+             val = open_faces("faces,pictures=2");
   ASSERT_EQ(one->size(), 6);
   for (int64_t i = 0; i < one->size(); ++i) {
     EXPECT_TRUE(equal(one->image(i), same->image(i)));
@@ -87,19 +86,19 @@ TEST(Faces, DrawnPicturesFollowTheSeed) {
     EXPECT_FALSE(equal(one->image(i), one->image((i + 1) % 6)));
   }
   EXPECT_EQ(one->image(0).size(), cv::Size(64, 64));
-  EXPECT_EQ(open("faces,size=112")->image(3).size(), cv::Size(112, 112));
+  EXPECT_EQ(open_faces("faces,size=112")->image(3).size(), cv::Size(112, 112));
   EXPECT_EQ(one->record(3).name, "train0002/train0002_0002.png");
   EXPECT_EQ(one->record(3).identity, 1);
   EXPECT_THAT(one->identities(), ElementsAre("train0001", "train0002", "train0003"));
-  EXPECT_EQ(open("faces", "train")->size(), 800 * 16);
-  EXPECT_EQ(open("faces")->size(), 100 * 16);
+  EXPECT_EQ(open_faces("faces", "train")->size(), 800 * 16);
+  EXPECT_EQ(open_faces("faces")->size(), 100 * 16);
   // More identities or pictures leave those that were there.
-  EXPECT_TRUE(equal(one->image(2), open("faces,identities=9,pictures=5", "train")->image(5)));
+  EXPECT_TRUE(equal(one->image(2), open_faces("faces,identities=9,pictures=5", "train")->image(5)));
 }
 
 TEST(Faces, DrawnLandmarksLieOnTheFeatures) {
-  const auto data = open("faces,landmarks=true,size=112");
-  EXPECT_FALSE(open("faces")->record(0).landmarks.has_value());
+  const auto data = open_faces("faces,landmarks=true,size=112");
+  EXPECT_FALSE(open_faces("faces")->record(0).landmarks.has_value());
   double x[5] = {}, y[5] = {};
   const int64_t count = 60;
   for (int64_t i = 0; i < count; ++i) {
@@ -160,8 +159,9 @@ TEST(Faces, SmallSetsGiveThePairsTheyHave) {
 TEST(Faces, FoldersAreSplitByIdentity) {
   const std::string folder = identity_folders(test::scratch_dir("flat"), 12, 2);
   write_file(folder + "/README", "no identity");
-  const auto all = open("faces:" + folder + ",split=all"), train = open("faces:" + folder, "train");
-  const auto val = open("faces:" + folder), other = open("faces:" + folder + ",seed=5");
+  const auto all = open_faces("faces:" + folder + ",split=all"),
+             train = open_faces("faces:" + folder, "train");
+  const auto val = open_faces("faces:" + folder), other = open_faces("faces:" + folder + ",seed=5");
   EXPECT_EQ(all->size(), 24);
   EXPECT_EQ(val->identities().size(), 3u);  // a quarter
   EXPECT_EQ(train->identities().size(), 9u);
@@ -173,8 +173,8 @@ TEST(Faces, FoldersAreSplitByIdentity) {
     EXPECT_EQ(val->identities()[static_cast<size_t>(val->record(i).identity)],
               val->record(i).name.substr(0, 1));
   }
-  EXPECT_EQ(open("faces:" + folder + ",val_identities=5")->identities().size(), 5u);
-  EXPECT_EQ(open("faces:" + folder + ",val_identities=0.5", "train")->identities().size(), 6u);
+  EXPECT_EQ(open_faces("faces:" + folder + ",val_identities=5")->identities().size(), 5u);
+  EXPECT_EQ(open_faces("faces:" + folder + ",val_identities=0.5", "train")->identities().size(), 6u);
   EXPECT_THAT(open_error("faces:" + folder + ",val_identities=12"), HasSubstr("expected 1 to 11 of the 12"));
   EXPECT_THAT(open_error("faces:" + folder + ",val_identities=2.5"),
               HasSubstr("expected a number of identities or a share"));
@@ -186,7 +186,7 @@ TEST(Faces, FoldersWithSplits) {
   const std::string folder = test::scratch_dir("split");
   identity_folders(folder + "/train", 5, 2);
   identity_folders(folder + "/val", 2, 3, 100);
-  EXPECT_EQ(open("faces:" + folder, "train")->size(), 10);
+  EXPECT_EQ(open_faces("faces:" + folder, "train")->size(), 10);
   const FaceVerificationSet drawn = open_pairs("faces:" + folder);
   EXPECT_EQ(drawn.pairs.size(), 12u);
   write_file(folder + "/pairs.txt",
@@ -221,7 +221,7 @@ TEST(Faces, ListsOfPictures) {
   write_file(folder + "/faces.csv",
              "\xEF\xBB\xBFpath,identity\r\n\"sub/a,1.png\", zoe ,1,2,3,4,5.5,6,7,8,9,10\r\n\nb.png,adam\n"
              "b.png,zoe\n");
-  const auto data = open("faces:" + folder + "/faces.csv,split=all");
+  const auto data = open_faces("faces:" + folder + "/faces.csv,split=all");
   ASSERT_EQ(data->size(), 3);
   EXPECT_THAT(data->identities(), ElementsAre("adam", "zoe"));
   EXPECT_EQ(data->record(0).identity, 1);
@@ -245,7 +245,7 @@ TEST(Faces, ListsAtFaultNameTheLine) {
   EXPECT_THAT(error("a.png,x,1,2,3,4,5,six,7,8,9,10\n"), HasSubstr("line 1: a landmark"));
   EXPECT_THAT(error("path,identity\n"), HasSubstr("lists no picture"));
   write_file(path, "gone.png,x\n");
-  const auto data = open("faces:" + path + ",split=all");
+  const auto data = open_faces("faces:" + path + ",split=all");
   EXPECT_THAT(test::error_of([&] { data->image(0); }), HasSubstr("gone.png"));
 }
 
@@ -270,7 +270,7 @@ TEST(Faces, LfwPairs) {
     EXPECT_EQ(set.pairs[i].fold, static_cast<int64_t>(i / 2));
     EXPECT_EQ(set.pairs[i].same, i % 2 == 0);
   }
-  EXPECT_EQ(open("lfw:" + folder)->size(), 12);
+  EXPECT_EQ(open_faces("lfw:" + folder)->size(), 12);
   const std::string elsewhere = test::scratch_dir("elsewhere") + "/list.txt";
   write_file(elsewhere, "1\nb 1 2\r\nb 1 c 1\r\n");
   EXPECT_EQ(open_pairs("lfw:" + folder + ",pairs=" + elsewhere).pairs.size(), 2u);
@@ -305,7 +305,7 @@ TEST(Faces, TheRealPairsFile) {
 TEST(Faces, OrlFolders) {
   ZOO_NEEDS_SHARED_DATA();
   const std::string spec = "faces:" + test::shared_data() + "/orl-faces";
-  const auto train = open(spec, "train");
+  const auto train = open_faces(spec, "train");
   EXPECT_EQ(train->identities().size(), 30u);
   EXPECT_EQ(train->size(), 300);
   EXPECT_EQ(train->image(5).size(), cv::Size(92, 112));
@@ -445,7 +445,7 @@ std::vector<std::unique_ptr<FaceBatch>> epoch_of(const std::string& spec, int64_
   DataOptions options;
   options.batch_size = 7;
   options.workers = workers;
-  const auto source = face_batches(open(spec, "train"), options, transform, training, 3);
+  const auto source = face_batches(open_faces(spec, "train"), options, transform, training, 3);
   std::vector<std::unique_ptr<FaceBatch>> batches;
   source->start_epoch(2);
   while (auto batch = source->next()) batches.emplace_back(dynamic_cast<FaceBatch*>(batch.release()));
@@ -482,7 +482,7 @@ TEST(Faces, EvaluationBatchesAreThePictures) {
   transform.std = {127.5, 50, 255};
   transform.flip = 1;
   transform.shift = 9;
-  const auto data = open("faces,identities=5,pictures=5", "train");
+  const auto data = open_faces("faces,identities=5,pictures=5", "train");
   const auto batches = epoch_of("faces,identities=5,pictures=5", 0, false, transform);
   ASSERT_EQ(batches.size(), 4u);
   EXPECT_EQ(batches[3]->size(), 4);
@@ -503,7 +503,7 @@ TEST(Faces, TrainingMirrorsAndShifts) {
   FaceTransformOptions transform;
   transform.input_size = {64, 64};
   transform.flip = 1;
-  const auto data = open("faces,identities=5,pictures=5", "train");
+  const auto data = open_faces("faces,identities=5,pictures=5", "train");
   for (const auto& batch : epoch_of("faces,identities=5,pictures=5", 0, true, transform)) {
     for (size_t i = 0; i < batch->indices.size(); ++i) {
       const torch::Tensor expected = face_tensor(data->image(batch->indices[i]), transform).flip({2});
@@ -538,7 +538,8 @@ TEST(Faces, DegenerateLandmarksNameTheRecord) {
   write_file(folder + "/faces.csv", "a.png,x,1,1,1,1,1,1,1,1,1,1\na.png,y\n");
   DataOptions options;
   options.workers = 0;
-  const auto source = face_batches(open("faces:" + folder + "/faces.csv,split=all"), options, {}, false, 0);
+  const auto source =
+      face_batches(open_faces("faces:" + folder + "/faces.csv,split=all"), options, {}, false, 0);
   source->start_epoch(0);
   EXPECT_THAT(test::error_of([&] { source->next(); }), HasSubstr("a.png: the five landmarks are one point"));
 }
@@ -594,7 +595,7 @@ TEST(Faces, IjbTemplates) {
 }
 
 TEST(Faces, SheetShowsPeopleInRows) {
-  const cv::Mat sheet = show_faces(*open("faces,val_identities=4,pictures=3"), 3, 5);
+  const cv::Mat sheet = show_faces(*open_faces("faces,val_identities=4,pictures=3"), 3, 5);
   EXPECT_EQ(sheet.cols, 1800);
   EXPECT_GT(sheet.rows, 3 * 300);
 }

@@ -9,16 +9,13 @@
 #include "core/files.h"
 #include "datasets/detection.h"
 #include "datasets/image.h"
+#include "tests/datasets/open_data.h"
 #include "tests/support.h"
 
 namespace zoo {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::shared_ptr<DetectionDataset> open(const std::string& spec, const std::string& split) {
-  return open_detection_dataset(parse_data_spec(spec), split);
-}
 
 /// Names of files apart, which get another ending.
 void expect_equal(const DetectionDataset& a, const DetectionDataset& b) {
@@ -58,7 +55,8 @@ TEST(Make, EmbeddedSetReadsBackEqual) {
   EXPECT_EQ(last, 12);
   EXPECT_EQ(total, 12);
   for (const char* split : {"train", "val"}) {
-    expect_equal(*open("shapes,train=7,val=5,size=96", split), *open("coco:" + folder, split));
+    expect_equal(*open_detection("shapes,train=7,val=5,size=96", split),
+                 *open_detection("coco:" + folder, split));
   }
 }
 
@@ -75,8 +73,8 @@ TEST(Make, OneSplitOfFiles) {
   write_image(source + "/odd/sub/a.jpg", cv::Mat(7, 9, CV_8UC3, cv::Scalar(1, 2, 200)));
   write_image(source + "/odd/a.png", cv::Mat(7, 9, CV_8UC3, cv::Scalar(1, 250, 3)));
   make_detection(parse_data_spec("coco:" + source + ",split=odd"), folder);
-  const auto back = open("coco:" + folder + ",split=odd", "val");
-  expect_equal(*open("coco:" + source + ",split=odd", "val"), *back);
+  const auto back = open_detection("coco:" + folder + ",split=odd", "val");
+  expect_equal(*open_detection("coco:" + source + ",split=odd", "val"), *back);
   EXPECT_EQ(back->record(0).file_name, "a.png");
   EXPECT_EQ(back->record(1).file_name, "a-1.png");
 }
@@ -96,7 +94,8 @@ TEST(Make, NeverWritesOverASet) {
 TEST(Make, UnreadablePictureLeavesNoAnnotations) {
   const std::string source = test::scratch_dir("source"), folder = test::scratch_dir("target");
   make_detection(parse_data_spec("shapes,train=3,val=1,size=64"), source);
-  const std::string victim = source + "/train/" + open("coco:" + source, "train")->record(1).file_name;
+  const std::string victim =
+      source + "/train/" + open_detection("coco:" + source, "train")->record(1).file_name;
   write_file(victim, read_file(victim).substr(0, 200));
   try {
     make_detection(parse_data_spec("coco:" + source), folder);

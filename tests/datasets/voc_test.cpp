@@ -8,6 +8,7 @@
 #include "datasets/detection.h"
 #include "datasets/image.h"
 #include "tests/datasets/adapters.h"
+#include "tests/datasets/open_data.h"
 #include "tests/support.h"
 
 namespace zoo {
@@ -51,18 +52,10 @@ std::string make_voc(const std::string& annotation) {
   return folder;
 }
 
-std::shared_ptr<DetectionDataset> open(const std::string& spec, const std::string& split = "train") {
-  return open_detection_dataset(parse_data_spec(spec), split);
-}
-
-std::string error_of(const std::string& spec, const std::string& split = "train") {
-  return test::open_error(spec, split);
-}
-
 using test::replaced;
 
 TEST(Voc, PixelsCountFromOneAndBothEndsBelong) {
-  const auto data = open("voc:" + make_voc(kAnnotation));
+  const auto data = open_detection("voc:" + make_voc(kAnnotation));
   ASSERT_EQ(data->size(), 1);
   const DetectionRecord& record = data->record(0);
   EXPECT_EQ(record.file_name, "a.jpg");
@@ -79,38 +72,43 @@ TEST(Voc, PixelsCountFromOneAndBothEndsBelong) {
 TEST(Voc, CategoriesAreTheSortedNamesOfAllSplits) {
   const std::string folder = make_voc(kAnnotation);
   for (const char* split : {"train", "val"}) {
-    const auto data = open("voc:" + folder, split);
+    const auto data = open_detection("voc:" + folder, split);
     ASSERT_EQ(data->categories().size(), 3U);
     EXPECT_EQ(data->categories()[0].name, "cat");
     EXPECT_EQ(data->categories()[0].id, 1);
     EXPECT_EQ(data->categories()[1].name, "dog");
     EXPECT_EQ(data->categories()[2].name, "person");
   }
-  EXPECT_EQ(open("voc:" + folder, "val")->record(0).objects[0].category_id, 2);
-  EXPECT_EQ(open("voc:" + folder, "val")->record(0).file_name, "b.png");
+  EXPECT_EQ(open_detection("voc:" + folder, "val")->record(0).objects[0].category_id, 2);
+  EXPECT_EQ(open_detection("voc:" + folder, "val")->record(0).file_name, "b.png");
 }
 
 TEST(Voc, LabelsFileGivesTheOrder) {
   const std::string folder = make_voc(kAnnotation);
   write_file(folder + "/names.txt", "person\ndog\ncat\n");
-  EXPECT_EQ(open("voc:" + folder + ",labels=" + folder + "/names.txt")->record(0).objects[1].category_id, 3);
+  EXPECT_EQ(
+      open_detection("voc:" + folder + ",labels=" + folder + "/names.txt")->record(0).objects[1].category_id,
+      3);
   write_file(folder + "/labels.txt", "person\ndog\n");
-  EXPECT_THAT(error_of("voc:" + folder),
+  EXPECT_THAT(detection_error("voc:" + folder),
               AllOf(HasSubstr("Annotations/a.xml: object 2 (cat): the category does not"),
                     HasSubstr("expected a name of " + folder + "/labels.txt")));
 }
 
 TEST(Voc, Splits) {
   const std::string folder = make_voc(kAnnotation);
-  EXPECT_EQ(open("voc:" + folder + ",split=all")->size(), 2);
-  EXPECT_THAT(error_of("voc:" + folder + ",split=test"), HasSubstr("one of those found: all, train, val"));
-  EXPECT_THAT(error_of("voc:" + test::scratch_dir("empty")), HasSubstr("expected a folder with Annotations"));
+  EXPECT_EQ(open_detection("voc:" + folder + ",split=all")->size(), 2);
+  EXPECT_THAT(detection_error("voc:" + folder + ",split=test"),
+              HasSubstr("one of those found: all, train, val"));
+  EXPECT_THAT(detection_error("voc:" + test::scratch_dir("empty")),
+              HasSubstr("expected a folder with Annotations"));
   write_file(folder + "/ImageSets/Main/train.txt", "a\nc\n");
-  EXPECT_THAT(error_of("voc:" + folder), HasSubstr("Annotations/c.xml: is missing"));
+  EXPECT_THAT(detection_error("voc:" + folder), HasSubstr("Annotations/c.xml: is missing"));
 }
 
 TEST(Voc, MissingSizeIsReadFromThePicture) {
-  const auto data = open("voc:" + make_voc(replaced(kAnnotation, "<width>40</width>", "<width>0</width>")));
+  const auto data =
+      open_detection("voc:" + make_voc(replaced(kAnnotation, "<width>40</width>", "<width>0</width>")));
   EXPECT_EQ(data->record(0).width, 40);
   EXPECT_EQ(data->record(0).height, 30);
 }
@@ -126,7 +124,7 @@ TEST(Voc, FaultsNameFileObjectAndWhatWouldBeRight) {
       {"<annotation>", "<annotation><x>", "malformed XML"},
   };
   for (const auto& fault : faults) {
-    EXPECT_THAT(error_of("voc:" + make_voc(replaced(kAnnotation, fault[0], fault[1]))),
+    EXPECT_THAT(detection_error("voc:" + make_voc(replaced(kAnnotation, fault[0], fault[1]))),
                 AllOf(HasSubstr("/Annotations/a.xml: "), HasSubstr(fault[2])));
   }
 }
@@ -134,7 +132,7 @@ TEST(Voc, FaultsNameFileObjectAndWhatWouldBeRight) {
 TEST(Voc, BloodCells) {
   ZOO_NEEDS_SHARED_DATA();
   const std::string spec = "voc:" + test::shared_data() + "/bccd/BCCD";
-  const auto train = open(spec), val = open(spec, "val");
+  const auto train = open_detection(spec), val = open_detection(spec, "val");
   EXPECT_EQ(train->size(), 205);
   EXPECT_EQ(val->size(), 87);
   ASSERT_EQ(val->categories().size(), 3U);
@@ -145,7 +143,7 @@ TEST(Voc, BloodCells) {
   EXPECT_EQ(record.objects.at(0).category_id, 3);
   EXPECT_EQ(val->image(0).cols, 640);
   size_t objects = 0;
-  const auto all = open(spec + ",split=all");
+  const auto all = open_detection(spec + ",split=all");
   for (int64_t i = 0; i < all->size(); ++i) objects += all->record(i).objects.size();
   EXPECT_EQ(objects, 4888U);
 }

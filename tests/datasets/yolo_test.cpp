@@ -8,6 +8,7 @@
 #include "datasets/detection.h"
 #include "datasets/image.h"
 #include "tests/datasets/adapters.h"
+#include "tests/datasets/open_data.h"
 #include "tests/support.h"
 
 namespace zoo {
@@ -39,16 +40,8 @@ std::string make_yolo(const std::string& labels) {
   return folder;
 }
 
-std::shared_ptr<DetectionDataset> open(const std::string& spec, const std::string& split = "train") {
-  return open_detection_dataset(parse_data_spec(spec), split);
-}
-
-std::string error_of(const std::string& spec, const std::string& split = "train") {
-  return test::open_error(spec, split);
-}
-
 TEST(Yolo, FractionsBecomePixels) {
-  const auto data = open("yolo:" + make_yolo("1 0.5 0.5 0.25 0.5\n\n0 0.05 0.1 0.1 0.2\r\n"));
+  const auto data = open_detection("yolo:" + make_yolo("1 0.5 0.5 0.25 0.5\n\n0 0.05 0.1 0.1 0.2\r\n"));
   ASSERT_EQ(data->size(), 1);
   const DetectionRecord& record = data->record(0);
   EXPECT_EQ(record.file_name, "images/train/p.jpg");
@@ -64,7 +57,7 @@ TEST(Yolo, FractionsBecomePixels) {
 }
 
 TEST(Yolo, PolygonsGiveTheirBoundsAndArea) {
-  const auto data = open("yolo:" + make_yolo("0 0.1 0.2 0.5 0.2 0.1 0.8\n"));  // a triangle
+  const auto data = open_detection("yolo:" + make_yolo("0 0.1 0.2 0.5 0.2 0.1 0.8\n"));  // a triangle
   const ObjectAnnotation& object = data->record(0).objects.at(0);
   expect_box(object, 20, 20, 80, 60);
   EXPECT_NEAR(object.area, 80 * 60 / 2, 1e-9);
@@ -72,14 +65,14 @@ TEST(Yolo, PolygonsGiveTheirBoundsAndArea) {
 
 TEST(Yolo, PicturesWithoutLabelsHaveNoObjects) {
   const std::string folder = make_yolo("0 0.5 0.5 0.1 0.1");
-  EXPECT_TRUE(open("yolo:" + folder, "val")->record(0).objects.empty());
+  EXPECT_TRUE(open_detection("yolo:" + folder, "val")->record(0).objects.empty());
   write_image(folder + "/images/train/q.png", cv::Mat::zeros(10, 10, CV_8UC3));
-  const auto data = open("yolo:" + folder);
+  const auto data = open_detection("yolo:" + folder);
   ASSERT_EQ(data->size(), 2);
   EXPECT_EQ(data->record(1).image_id, 2);
   EXPECT_TRUE(data->record(1).objects.empty());
   std::remove((folder + "/labels/train/p.txt").c_str());
-  EXPECT_THAT(error_of("yolo:" + folder),
+  EXPECT_THAT(detection_error("yolo:" + folder),
               AllOf(HasSubstr("no picture has a label file"), HasSubstr("/labels/train/p.txt")));
 }
 
@@ -101,18 +94,18 @@ TEST(Yolo, DataYaml) {
     SCOPED_TRACE(document);
     write_file(folder + "/data.yaml", document);
     for (const std::string& path : {folder, folder + "/data.yaml"}) {
-      const auto data = open("yolo:" + path);
+      const auto data = open_detection("yolo:" + path);
       ASSERT_EQ(data->size(), 1);
       ASSERT_EQ(data->categories().size(), 3U);
       EXPECT_EQ(data->categories()[2].name, "big dog");
       EXPECT_EQ(data->record(0).objects.at(0).category_id, 2);
       EXPECT_EQ(data->image(0).cols, 200);
-      EXPECT_EQ(open("yolo:" + path, "val")->size(), 1);
+      EXPECT_EQ(open_detection("yolo:" + path, "val")->size(), 1);
     }
   }
   write_file(folder + "/data.yaml", std::string(documents[0]));
-  EXPECT_EQ(open("yolo:" + folder)->categories()[1].name, "it's");
-  EXPECT_THAT(error_of("yolo:" + folder + ",split=test"),
+  EXPECT_EQ(open_detection("yolo:" + folder)->categories()[1].name, "it's");
+  EXPECT_THAT(detection_error("yolo:" + folder + ",split=test"),
               HasSubstr("expected one of those found: train, val"));
 }
 
@@ -124,12 +117,12 @@ TEST(Yolo, OtherFolders) {
   write_image(folder + "/valid/images/x.png", cv::Mat::zeros(10, 10, CV_8UC3));
   write_file(folder + "/valid/labels/x.txt", "0 .5 .5 1 1\n");
   write_file(folder + "/obj.names", "thing\n");
-  EXPECT_EQ(open("yolo:" + folder, "val")->record(0).objects.size(), 1U);
-  EXPECT_THAT(error_of("yolo:" + folder), HasSubstr("images: there are none"));
-  EXPECT_THAT(error_of("yolo:/nowhere"), HasSubstr("cannot read /nowhere"));
-  EXPECT_THAT(error_of("yolo:" + test::scratch_dir("empty")), HasSubstr("no YOLO data found"));
+  EXPECT_EQ(open_detection("yolo:" + folder, "val")->record(0).objects.size(), 1U);
+  EXPECT_THAT(detection_error("yolo:" + folder), HasSubstr("images: there are none"));
+  EXPECT_THAT(detection_error("yolo:/nowhere"), HasSubstr("cannot read /nowhere"));
+  EXPECT_THAT(detection_error("yolo:" + test::scratch_dir("empty")), HasSubstr("no YOLO data found"));
   std::remove((folder + "/obj.names").c_str());
-  EXPECT_THAT(error_of("yolo:" + folder, "val"), HasSubstr("no class names found"));
+  EXPECT_THAT(detection_error("yolo:" + folder, "val"), HasSubstr("no class names found"));
 }
 
 TEST(Yolo, FaultsNameFileLineAndWhatWouldBeRight) {
@@ -145,7 +138,7 @@ TEST(Yolo, FaultsNameFileLineAndWhatWouldBeRight) {
       {"0 0.5 0.5 -0.1 0.1\n", "-0.1 is no fraction"},
   };
   for (const auto& fault : faults) {
-    EXPECT_THAT(error_of("yolo:" + make_yolo(fault[0])),
+    EXPECT_THAT(detection_error("yolo:" + make_yolo(fault[0])),
                 AllOf(HasSubstr("/labels/train/p.txt: "), HasSubstr(fault[1])));
   }
 }
@@ -153,7 +146,7 @@ TEST(Yolo, FaultsNameFileLineAndWhatWouldBeRight) {
 TEST(Yolo, UnreadablePictureIsNamedWhenUsed) {
   const std::string folder = make_yolo("0 0.5 0.5 0.1 0.1\n");
   write_file(folder + "/images/train/p.jpg", "no picture");
-  const auto data = open("yolo:" + folder);
+  const auto data = open_detection("yolo:" + folder);
   EXPECT_EQ(data->size(), 1);
   try {
     data->image(0);

@@ -3,17 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 #include <random>
 #include <set>
 
 #include "core/error.h"
+#include "core/numbers.h"
 
 namespace zoo {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 struct Matrix {
   int64_t rows, columns;

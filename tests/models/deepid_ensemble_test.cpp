@@ -9,7 +9,7 @@
 namespace zoo {
 namespace {
 
-DeepIdEnsembleOptions small() {
+DeepIdEnsembleOptions small_ensemble() {
   DeepIdEnsembleOptions options;
   options.input_size = {64, 64};
   options.regions = {"face", "left_eye"};
@@ -36,7 +36,7 @@ TEST(DeepIdEnsemble, PatchesLieAtTheTemplatesPlaces) {
 
 TEST(DeepIdEnsemble, FeaturesStandSideBySide) {
   torch::manual_seed(1);
-  const DeepIdEnsembleOptions options = small();
+  const DeepIdEnsembleOptions options = small_ensemble();
   DeepIdEnsemble ensemble(options);
   ensemble->eval();
   const torch::Tensor images = torch::randn({3, 3, 64, 64});
@@ -54,7 +54,7 @@ TEST(DeepIdEnsemble, FeaturesStandSideBySide) {
 
 TEST(DeepIdEnsemble, GradientReachesEveryNet) {
   torch::manual_seed(2);
-  DeepIdEnsemble ensemble(small());
+  DeepIdEnsemble ensemble(small_ensemble());
   ensemble->forward(torch::randn({4, 3, 64, 64})).sum().backward();
   for (const auto& item : ensemble->named_parameters()) {
     ASSERT_TRUE(item.value().grad().defined()) << item.key();

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/numbers.h"
 #include "models/face_losses/adaptive.h"
 #include "models/face_losses/classifier.h"
 #include "models/face_losses/margins.h"
@@ -22,8 +23,6 @@ namespace {
 
 using testing::HasSubstr;
 using torch::Tensor;
-
-constexpr double kPi = 3.14159265358979323846;
 
 FaceLossOptions named(const std::string& name) {
   FaceLossOptions options;

@@ -199,9 +199,8 @@ TEST(FaceModels, DeepFaceHasThePapersTable) {
       {"L6", 2829456}, {"F7", 28905472}, {"F8", 16510910}};
   for (const auto& [layer, parameters] : table) EXPECT_EQ(of_layer(layer), parameters) << layer;
   EXPECT_EQ(values(net->parameters()), 118923774);
-  EXPECT_EQ(
-      options.map_sizes(),
-      (std::vector<ImageSize>{{152, 152}, {142, 142}, {71, 71}, {63, 63}, {55, 55}, {25, 25}, {21, 21}}));
+  EXPECT_EQ(options.map_sizes(),
+            (std::vector<MapSize>{{152, 152}, {142, 142}, {71, 71}, {63, 63}, {55, 55}, {25, 25}, {21, 21}}));
   EXPECT_NEAR(state.find("L5.weight")->std().item<double>(), 0.01, 1e-4);
   EXPECT_NEAR(state.find("F7.weight")->std().item<double>(), 0.01, 1e-4);
   EXPECT_TRUE((*state.find("L5.bias") == 0.5).all().item<bool>());
@@ -217,9 +216,9 @@ TEST(FaceModels, DeepFaceHasThePapersTable) {
 
 TEST(FaceModels, DeepIdHasThePapersTable) {
   EXPECT_EQ(deepid_rectangle().map_sizes(),
-            (std::vector<ImageSize>{{39, 31}, {36, 28}, {18, 14}, {16, 12}, {8, 6}, {6, 4}, {3, 2}, {2, 1}}));
+            (std::vector<MapSize>{{39, 31}, {36, 28}, {18, 14}, {16, 12}, {8, 6}, {6, 4}, {3, 2}, {2, 1}}));
   EXPECT_EQ(deepid_square().map_sizes(),
-            (std::vector<ImageSize>{{31, 31}, {28, 28}, {14, 14}, {12, 12}, {6, 6}, {4, 4}, {2, 2}, {1, 1}}));
+            (std::vector<MapSize>{{31, 31}, {28, 28}, {14, 14}, {12, 12}, {6, 6}, {4, 4}, {2, 2}, {1, 1}}));
   const StateDict rectangle = module_state(*DeepId(deepid_rectangle()));
   EXPECT_EQ(shape_of(rectangle, "conv3.weight"), (Shape{6 * 60, 40, 3, 3}));  // six blocks
   EXPECT_EQ(shape_of(rectangle, "conv4.weight"), (Shape{2, 80, 2 * 2 * 60}));
@@ -370,7 +369,7 @@ TEST(FaceModels, OptionsOutOfRangeAreNamed) {
   tiny.input_size = {71, 152};
   EXPECT_THAT(error_of([&] { tiny.validate(); }), HasSubstr("model.input_size: 71"));
   tiny.input_size = {72, 72};
-  EXPECT_EQ(tiny.map_sizes().back(), (ImageSize{1, 1}));
+  EXPECT_EQ(tiny.map_sizes().back(), (MapSize{1, 1}));
   DeepFaceOptions below = tiny;
   below.input_size = {69, 69};
   EXPECT_LT(below.map_sizes().back()[0], 1);

@@ -11,7 +11,7 @@ namespace {
 
 using Tensors = std::vector<torch::Tensor>;
 
-double far(const torch::Tensor& found, const torch::Tensor& expected) {
+double largest_difference(const torch::Tensor& found, const torch::Tensor& expected) {
   EXPECT_EQ(found.sizes(), expected.sizes());
   return (found - expected).abs().max().item<double>();
 }
@@ -76,7 +76,8 @@ Tensors output_and_gradients(const std::function<torch::Tensor(const torch::Tens
 void expect_equal(const Tensors& found, const Tensors& expected) {
   const char* names[] = {"output", "x", "weight", "bias"};
   for (size_t i = 0; i < expected.size(); ++i) {
-    EXPECT_LE(far(found[i], expected[i]), 1e-12 * expected[i].abs().max().item<double>()) << names[i];
+    EXPECT_LE(largest_difference(found[i], expected[i]), 1e-12 * expected[i].abs().max().item<double>())
+        << names[i];
     EXPECT_GT(expected[i].abs().max().item<double>(), 0.1) << names[i];
   }
 }
@@ -99,7 +100,7 @@ TEST(LocalConv, EqualsTheDefinitionWithItsGradients) {
         output_and_gradients([&](const torch::Tensor& v) { return naive_local(v, *layer); }, *layer, x);
     expect_equal(output_and_gradients([&](const torch::Tensor& v) { return layer(v); }, *layer, x), expected);
     const torch::NoGradGuard no_grad;
-    EXPECT_LE(far(layer(x), expected[0]), 1e-12);
+    EXPECT_LE(largest_difference(layer(x), expected[0]), 1e-12);
   }
 }
 
@@ -124,7 +125,7 @@ TEST(LocalConv, AutocastRoundsNothing) {
   const AutocastGuard autocast(torch::kCPU, torch::kBFloat16);
   const torch::Tensor found = layer(x);
   EXPECT_EQ(found.scalar_type(), torch::kFloat);
-  EXPECT_EQ(far(found, expected), 0);
+  EXPECT_EQ(largest_difference(found, expected), 0);
 }
 
 TEST(LocalConv, StartsAsConvolutionsDo) {

@@ -13,7 +13,10 @@
 #include <ATen/Parallel.h>
 
 #include "models/detr/detr.h"
+#include "models/iresnet/iresnet.h"
+#include "models/mobilefacenet/mbf.h"
 #include "models/runtime/cpu_features.h"
+#include "models/runtime/input_norm.h"
 #include "models/runtime/kernels.h"
 #include "models/runtime/lowering.h"
 #include "models/runtime/memory_pool.h"
@@ -24,13 +27,6 @@ namespace {
 using testing::HasSubstr;
 using Tensors = std::vector<torch::Tensor>;
 
-/// Largest difference in parts of the largest value.
-double far(const torch::Tensor& found, const torch::Tensor& expected) {
-  EXPECT_EQ(found.sizes(), expected.sizes());
-  EXPECT_EQ(found.scalar_type(), expected.scalar_type());
-  return (found - expected).abs().max().item<double>() / expected.abs().max().item<double>();
-}
-
 TraceSpec spec_of(Detr detr) {
   detr->eval();
   TraceSpec spec;
@@ -40,6 +36,13 @@ TraceSpec spec_of(Detr detr) {
     return Tensors{output.logits.select(0, -1), output.boxes.select(0, -1)};
   };
   return spec;
+}
+
+/// Largest difference in parts of the largest value.
+double far(const torch::Tensor& found, const torch::Tensor& expected) {
+  EXPECT_EQ(found.sizes(), expected.sizes());
+  EXPECT_EQ(found.scalar_type(), expected.scalar_type());
+  return (found - expected).abs().max().item<double>() / expected.abs().max().item<double>();
 }
 
 /// Coarse blobs; every picture after the first padded below and to the right.
@@ -112,6 +115,74 @@ TEST_P(FusedDetr, Bfloat16StaysNear) {
 INSTANTIATE_TEST_SUITE_P(Runtime, FusedDetr,
                          testing::Values(detr_tiny(), shallow_resnet_detr(false), shallow_resnet_detr(true)),
                          [](const auto& info) { return std::to_string(info.index); });
+
+/// Face networks with statistics, slopes and shifts as training leaves them.
+std::vector<FaceModel> lively_face_models() {
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(12);
+  IResNetOptions iresnet;
+  iresnet.blocks = {2, 3};
+  iresnet.widths = {32, 48};
+  iresnet.embedding_size = 24;
+  iresnet.input_size = {20, 12};
+  MbfOptions mbf;
+  mbf.blocks = {1, 1, 1, 1};
+  mbf.embedding_size = 24;
+  mbf.input_size = {32, 48};
+  std::vector<FaceModel> models = {make_iresnet(iresnet), make_mbf(mbf)};
+  for (const FaceModel& model : models) {
+    model.module->eval();
+    for (auto& item : model.module->named_parameters()) {
+      if (item.value().dim() == 1) item.value().normal_(0.5, 0.5);  // norms, biases, slopes
+    }
+    for (auto& item : model.module->named_buffers()) {
+      if (item.key().find("running_mean") != std::string::npos) item.value().normal_(0, 0.5);
+      if (item.key().find("running_var") != std::string::npos) item.value().uniform_(0.5, 1.5);
+    }
+  }
+  return models;
+}
+
+TraceSpec spec_of(const FaceModel& model) {
+  TraceSpec spec;
+  spec.module = model.module;
+  spec.forward = [model](const Tensors& inputs) { return Tensors{model.embed(inputs[0])}; };
+  return spec;
+}
+
+TEST(Runtime, FusedFaceModelsEqualTheLiveOnesAtOtherBatches) {
+  const torch::NoGradGuard no_grad;
+  const std::vector<FaceModel> models = lively_face_models();
+  const std::vector<std::vector<int64_t>> sizes = {{20, 12}, {32, 48}};
+  for (size_t i = 0; i < models.size(); ++i) {
+    const TraceSpec spec = spec_of(models[i]);
+    for (const bool bf16 : {false, true}) {
+      if (bf16 && !cpu_has_bf16()) continue;
+      const auto images = [&](int64_t batch) { return torch::randn({batch, 3, sizes[i][0], sizes[i][1]}); };
+      Program fused = lower(spec, {images(1)}, bf16);
+      for (const int64_t batch : {1, 3}) {
+        const torch::Tensor x = images(batch);
+        EXPECT_LE(far(fused.run({x})[0], spec.forward({x})[0]), bf16 ? 0.06 : 1e-5) << i << " " << batch;
+      }
+    }
+  }
+}
+
+TEST(RuntimeInputNorm, ShiftsOutputsAtTheEdges) {
+  torch::manual_seed(3);
+  const ChannelMap norm = {torch::rand({5}), torch::randn({5}), torch::ones({5})};
+  const torch::Tensor weight = torch::randn({7, 5, 3, 3}), slope = torch::randn({7});
+  const FoldedInputNorm folded = fold_input_norm(weight, norm);
+  for (const auto& [height, width] :
+       std::vector<std::pair<int, int>>{{4, 5}, {1, 3}, {3, 1}, {2, 2}, {1, 1}}) {
+    const torch::Tensor x = torch::randn({2, 5, height, width}).contiguous(torch::MemoryFormat::ChannelsLast);
+    const torch::Tensor expected =
+        torch::prelu(torch::conv2d(map_channels(x, norm, false), weight, {}, 1, 1), slope);
+    const torch::Tensor inside = torch::conv2d(x, folded.weight, folded.bias, 1, 1);
+    const torch::Tensor found = map_channels(inside, {torch::ones({7}), folded.edges, slope}, false);
+    EXPECT_LE((found - expected).abs().max().item<double>(), 1e-5) << height << "x" << width;
+  }
+}
 
 TEST(Runtime, NeedsNoFallbackForDetr) {
   Runtime runtime(spec_of(lively_detr(detr_tiny())), {});

@@ -15,8 +15,8 @@ namespace {
 
 struct Variant {
   std::string name;  // as tests/parity/faces.py knows it
-  ImageSize size;
-  FaceModel (*make)(const ImageSize& size);
+  MapSize size;
+  FaceModel (*make)(const MapSize& size);
 
   std::string title() const {
     return format("%s_%dx%d", name.c_str(), static_cast<int>(size[0]), static_cast<int>(size[1]));
@@ -24,32 +24,32 @@ struct Variant {
 };
 
 template <class Options>
-Options sized(Options options, const ImageSize& size) {
+Options sized(Options options, const MapSize& size) {
   options.input_size = size;
   return options;
 }
 
-FaceModel iresnet18_of(const ImageSize& size) {
+FaceModel iresnet18_of(const MapSize& size) {
   return make_iresnet(sized(iresnet18(), size));
 }
-FaceModel narrow_iresnet50_of(const ImageSize& size) {
+FaceModel narrow_iresnet50_of(const MapSize& size) {
   IResNetOptions options = sized(iresnet50(), size);
   options.widths = {8, 12, 16, 24};
   return make_iresnet(options);
 }
-FaceModel mobilefacenet_of(const ImageSize& size) {
+FaceModel mobilefacenet_of(const MapSize& size) {
   return make_mobilefacenet(sized(MobileFaceNetOptions(), size));
 }
-FaceModel mbf_of(const ImageSize& size) {
+FaceModel mbf_of(const MapSize& size) {
   return make_mbf(sized(mbf(), size));
 }
-FaceModel mbf_large_of(const ImageSize& size) {
+FaceModel mbf_large_of(const MapSize& size) {
   return make_mbf(sized(mbf_large(), size));
 }
-FaceModel deepface_of(const ImageSize& size) {
+FaceModel deepface_of(const MapSize& size) {
   return make_deepface(sized(DeepFaceOptions(), size));
 }
-FaceModel deepid_of(const ImageSize& size) {
+FaceModel deepid_of(const MapSize& size) {
   return make_deepid(sized(DeepIdOptions(), size));
 }
 

@@ -38,13 +38,13 @@ TEST(SchedulesTest, WarmupRisesToOne) {
 }
 
 TEST(SchedulesTest, StepsBehindTheEndKeepTheLastValue) {
-  for (const char* name : {"constant", "step", "multistep", "cosine", "onecycle"}) {
+  for (const char* name : {"constant", "step", "multistep", "cosine", "polynomial", "onecycle"}) {
     EXPECT_EQ(schedule_factor(1000, 50, named(name)), schedule_factor(49, 50, named(name))) << name;
   }
 }
 
 TEST(SchedulesTest, ShortestRunsHaveFiniteFactors) {
-  for (const char* name : {"constant", "step", "multistep", "cosine", "onecycle"}) {
+  for (const char* name : {"constant", "step", "multistep", "cosine", "polynomial", "onecycle"}) {
     for (const double peak : {0.0, 0.3, 0.5, 1.0}) {
       for (const int64_t total : {0, 1, 2, 3, 10}) {
         for (int64_t step = 0; step <= total; ++step) {

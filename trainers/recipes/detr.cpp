@@ -13,13 +13,14 @@ namespace {
 /// Adds the loss of the encoder's cells; its terms end in `_enc`.
 void add_encoder_loss(const DetrOutput& cells, const std::vector<torch::Tensor>& labels,
                       const std::vector<torch::Tensor>& boxes, const DetrLossOptions& options,
-                      LossTerms& terms) {
+                      double num_boxes, LossTerms& terms) {
   std::vector<torch::Tensor> many_labels, many_boxes;
   for (size_t i = 0; i < labels.size(); ++i) {
     many_labels.push_back(labels[i].repeat({options.encoder_repeats}));
     many_boxes.push_back(boxes[i].repeat({options.encoder_repeats, 1}));
   }
-  const LossTerms more = detr_criterion(cells.logits, cells.boxes, many_labels, many_boxes, options);
+  const LossTerms more = detr_criterion(cells.logits, cells.boxes, many_labels, many_boxes, options,
+                                        num_boxes * static_cast<double>(options.encoder_repeats));
   terms.total = terms.total + options.encoder_weight * more.total;
   for (const auto& [name, value] : more.terms) terms.terms.emplace_back(name + "_enc", value);
 }
@@ -34,11 +35,12 @@ Detector make_detr(const DetrOptions& options, const DetrLossOptions& loss) {
   };
   detector.loss = [detr, loss](const torch::Tensor& pixels, const torch::Tensor& mask,
                                const std::vector<torch::Tensor>& labels,
-                               const std::vector<torch::Tensor>& boxes) mutable {
+                               const std::vector<torch::Tensor>& boxes, double num_boxes) mutable {
     const DetrFeatures features = detr->encode(pixels, mask);
     const DetrOutput output = detr->predict(detr->decode(features));
-    LossTerms terms = detr_criterion(output.logits, output.boxes, labels, boxes, loss);
-    if (loss.encoder_weight > 0) add_encoder_loss(detr->predict_cells(features), labels, boxes, loss, terms);
+    LossTerms terms = detr_criterion(output.logits, output.boxes, labels, boxes, loss, num_boxes);
+    if (loss.encoder_weight > 0)
+      add_encoder_loss(detr->predict_cells(features), labels, boxes, loss, num_boxes, terms);
     return terms;
   };
   return detector;

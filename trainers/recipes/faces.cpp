@@ -95,8 +95,8 @@ PublishedWeights publish_faces(const StateDict& state, const std::string& layout
   return published;
 }
 
-/// Sections that face recipes share: arcface_torch's SGD, its step size of 0.1 for 1024 pictures scaled to the
-/// batch (face.md section 5).
+/// Sections that face recipes share: arcface_torch's SGD and linear decay, its step size of 0.1 for 1024
+/// pictures scaled to the batch.
 Json face_config(const std::string& name, const Json& model) {
   Json config = base_config();
   config["model"] = model_section(name, model);
@@ -107,7 +107,7 @@ Json face_config(const std::string& name, const Json& model) {
   config["optimizer"]["name"] = "sgd";
   config["optimizer"]["lr"] = 0.0125;
   config["optimizer"]["weight_decay"] = 5e-4;
-  config["schedule"]["name"] = "cosine";
+  config["schedule"]["name"] = "polynomial";
   config["trainer"]["epochs"] = 20;
   config["trainer"]["clip_norm"] = 5.0;
   config["eval"] = FaceEvalOptions();
@@ -178,6 +178,7 @@ Recipe tiny_iresnet() {
     config["data"]["transform"]["flip"] = 0.0;  // drawn faces are not symmetric
     config["data"]["transform"]["shift"] = 3;
     config["optimizer"]["lr"] = 0.1;
+    config["schedule"]["name"] = "cosine";
     config["loss"]["name"] = "cosface";
     config["loss"]["cosface"]["scale"] = 16.0;
     config["loss"]["cosface"]["margin"] = 0.2;

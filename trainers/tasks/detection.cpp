@@ -10,8 +10,8 @@
 #include "core/log.h"
 #include "core/text.h"
 #include "datasets/draw.h"
-#include "models/layers/channels_last.h"
 #include "models/precision.h"
+#include "models/shape_text.h"
 #include "trainers/tasks/detection_predictions.h"
 
 namespace zoo {
@@ -19,14 +19,6 @@ namespace zoo {
 namespace {
 
 constexpr double kPreviewThreshold = 0.5;
-/// Tracing, fusing and checking cost a few forward passes.
-constexpr int64_t kBatchesToFuseFor = 64;
-
-std::string shape_text(const torch::Tensor& tensor) {
-  std::vector<std::string> sizes;
-  for (const int64_t size : tensor.sizes()) sizes.push_back(std::to_string(size));
-  return "[" + join(sizes, ", ") + "]";
-}
 
 }  // namespace
 
@@ -45,9 +37,8 @@ DetectionTask::DetectionTask(Json& config, Purpose purpose, const StateDict* wei
     : data_(config.at("data").get<DataOptions>()),
       transform_(config.at("data").at("transform").get<DetectionTransformOptions>()),
       eval_(config.at("eval").get<DetectionEvalOptions>()),
-      seed_(config.at("trainer").at("seed").get<uint64_t>()) {
-  frozen_ = purpose != Purpose::training;
-  if (frozen_) precision_ = precision_type(config.at("trainer").at("precision"));
+      seed_(config.at("trainer").at("seed").get<uint64_t>()),
+      fused_(config, purpose) {
   Json& num_classes = config.at("model").at("num_classes");
   const bool classes_from_data = weights == nullptr && num_classes == 0;
   open_data(purpose == Purpose::inference && classes_from_data ? Purpose::evaluation : purpose);
@@ -88,7 +79,7 @@ std::vector<ParameterGroup> DetectionTask::parameter_groups(const OptimizerOptio
 
 BatchSource& DetectionTask::training_batches() {
   if (training_batches_ == nullptr) {
-    training_batches_ = detection_batches(training_, data_, transform_, true, seed_);
+    training_batches_ = detection_batches(training_, data_, transform_, true, seed_, batch_part());
   }
   return *training_batches_;
 }
@@ -109,34 +100,30 @@ LossTerms DetectionTask::loss(const Batch& batch, torch::Device device) {
     boxes.push_back(detection.boxes[i].to(device));
   }
   const torch::Tensor mask = detection.padded ? detection.mask.to(device) : torch::Tensor();
-  return detector_.loss(detection.pixels.to(device), mask, labels, boxes);
+  return detector_.loss(detection.pixels.to(device), mask, labels, boxes, mean_objects(detection));
+}
+
+/// Objects of a batch's part, the mean over processes; 0 for the only one.
+double DetectionTask::mean_objects(const DetectionBatch& batch) const {
+  if (ranks() == nullptr) return 0;
+  const torch::Tensor objects = torch::zeros({}, torch::kDouble);
+  for (const torch::Tensor& labels : batch.labels) objects.add_(labels.numel());
+  ranks()->sum(objects);
+  return std::max(1.0, objects.item<double>() / static_cast<double>(ranks()->count()));
 }
 
 std::pair<torch::Tensor, torch::Tensor> DetectionTask::forward(const DetectionBatch& batch,
                                                                torch::Device device) {
-  if (runtime_ != nullptr) {
+  if (fused_.running()) {
     const torch::Tensor& x = batch.pixels;
-    const auto outputs = runtime_->run(
+    const auto outputs = fused_.run(
         {x, batch.padded ? batch.mask : torch::ones({x.size(0), x.size(2), x.size(3)}, torch::kBool)});
     return {outputs[0], outputs[1]};
   }
-  if (frozen_ && !laid_out_ && device.is_cpu()) use_channels_last(*detector_.module);
-  laid_out_ = true;
+  fused_.lay_out(*detector_.module, device);
   const torch::Tensor mask = batch.padded ? batch.mask.to(device) : torch::Tensor();
-  const AutocastGuard autocast(device, precision_);
+  const AutocastGuard autocast(device, fused_.precision());
   return detector_.forward(batch.pixels.to(device), mask);
-}
-
-void DetectionTask::start_runtime(int64_t batches, torch::Device device) {
-  const bool bf16 = precision_ == torch::kBFloat16;
-  if (!frozen_ || !device.is_cpu() || (!bf16 && batches < kBatchesToFuseFor)) return;
-  runtime_ = std::make_unique<Runtime>(trace_spec(), RuntimeOptions{bf16 ? "bf16" : "fp32"});
-}
-
-void DetectionTask::stop_runtime() {
-  if (runtime_ != nullptr && !runtime_->fallback().empty())
-    log_warning("evaluation runs slower: " + runtime_->fallback());
-  runtime_.reset();
 }
 
 std::vector<std::vector<Detection>> DetectionTask::detect(const DetectionBatch& batch, torch::Device device) {
@@ -179,7 +166,7 @@ Json DetectionTask::evaluate(torch::Device device, const std::function<void(int6
   const torch::NoGradGuard no_grad;
   const auto batches = detection_batches(validation_, data_, transform_, false, seed_);
   batches->start_epoch(0);
-  start_runtime(batches->batches_per_epoch(), device);
+  fused_.start(trace_spec(), batches->batches_per_epoch(), device);
   detections_.clear();
   int64_t done = 0;
   std::set<int64_t> seen;
@@ -194,7 +181,7 @@ Json DetectionTask::evaluate(torch::Device device, const std::function<void(int6
     }
     if (progress) progress(++done, batches->batches_per_epoch());
   }
-  stop_runtime();
+  fused_.stop();
   CocoGroundTruth truth = ground_truth(*validation_);
   metrics_ = evaluate_coco(truth, detections_, static_cast<int>(std::max(1, torch::get_num_threads())));
   return coco_metrics_json(metrics_, truth);

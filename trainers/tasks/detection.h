@@ -5,11 +5,11 @@
 #include <vector>
 
 #include "datasets/detection.h"
-#include "models/runtime/runtime.h"
 #include "trainers/metrics/coco_eval.h"
 #include "trainers/recipes.h"
 #include "trainers/task.h"
 #include "trainers/tasks/category_map.h"
+#include "trainers/tasks/fused_evaluation.h"
 
 namespace zoo {
 
@@ -19,9 +19,10 @@ struct Detector {
   /// (pixels [B,3,H,W], mask [B,H,W] true on real pixels, undefined: no padding) -> logits [B,Q,C+1], boxes
   /// [B,Q,4] cx cy w h in 0..1; module in eval mode.
   std::function<std::pair<torch::Tensor, torch::Tensor>(torch::Tensor pixels, torch::Tensor mask)> forward;
-  /// The same arguments, and per image labels [T] (class indices) and boxes [T,4]; module in train mode.
+  /// The same arguments, per image labels [T] (class indices) and boxes [T,4], and the number of objects that
+  /// the loss is divided by (0: those of the batch); module in train mode.
   std::function<LossTerms(torch::Tensor pixels, torch::Tensor mask, const std::vector<torch::Tensor>& labels,
-                          const std::vector<torch::Tensor>& boxes)>
+                          const std::vector<torch::Tensor>& boxes, double num_boxes)>
       loss;
 };
 
@@ -82,19 +83,14 @@ class DetectionTask : public Task {
  private:
   void open_data(Purpose purpose);
   std::pair<torch::Tensor, torch::Tensor> forward(const DetectionBatch& batch, torch::Device device);
-  /// Fuses the model for an evaluation of so many batches, where that pays.
-  void start_runtime(int64_t batches, torch::Device device);
-  void stop_runtime();
   torch::Tensor class_indices(const torch::Tensor& labels) const;
+  double mean_objects(const DetectionBatch& batch) const;
 
   DataOptions data_;
   DetectionTransformOptions transform_;
   DetectionEvalOptions eval_;
   uint64_t seed_ = 0;
-  torch::ScalarType precision_ = torch::kFloat;  ///< of `detect`; validations of a training are fp32
-  bool frozen_ = false;                          ///< the weights stay as they are: not in a training
-  bool laid_out_ = false;                        ///< frozen weights have the layout that is fastest
-  std::unique_ptr<Runtime> runtime_;             ///< while an evaluation uses one
+  FusedEvaluation fused_;
   std::shared_ptr<DetectionDataset> training_, validation_;
   CategoryMap map_;
   Detector detector_;

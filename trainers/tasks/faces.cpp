@@ -9,25 +9,18 @@
 #include "core/files.h"
 #include "core/log.h"
 #include "core/text.h"
-#include "models/layers/channels_last.h"
 #include "models/precision.h"
+#include "models/shape_text.h"
+#include "trainers/tasks/embedding_plane.h"
 #include "trainers/tasks/face_pictures.h"
 
 namespace zoo {
 
 namespace {
 
-/// Tracing, fusing and checking cost a few forward passes.
-constexpr int64_t kBatchesToFuseFor = 64;
 /// Pairs of a training set that a weighted metric is fitted to.
 constexpr int64_t kFittingPairs = 6000;
 constexpr const char* kVerificationKey = "zoo.verification";
-
-std::string shape_text(const torch::Tensor& tensor) {
-  std::vector<std::string> sizes;
-  for (const int64_t size : tensor.sizes()) sizes.push_back(std::to_string(size));
-  return "[" + join(sizes, ", ") + "]";
-}
 
 /// What a run's last validation found; null where the weights tell nothing.
 Json stored_verification(const StateDict* weights) {
@@ -67,6 +60,37 @@ torch::Tensor identity_numbers(const FaceDataset& dataset,
   return labels;
 }
 
+/// Some pictures of the first people.
+std::vector<int64_t> pictures_to_show(const FaceDataset& dataset) {
+  constexpr int64_t kPeople = 10, kPictures = 50;
+  std::vector<int64_t> shown, counts(kPeople);
+  for (int64_t i = 0; i < dataset.size(); ++i) {
+    const int64_t person = dataset.identity(i);
+    if (person < 0 || person >= kPeople || counts[static_cast<size_t>(person)]++ >= kPictures) continue;
+    shown.push_back(i);
+  }
+  return shown;
+}
+
+/// [C,D]; undefined where the loss has none.
+torch::Tensor class_rows(const FaceLossImpl& loss) {
+  const auto parameters = loss.named_parameters(), buffers = loss.named_buffers();
+  if (parameters.contains("weight")) return parameters["weight"].detach();
+  return buffers.contains("weight") ? buffers["weight"] : torch::Tensor();
+}
+
+/// The share of embeddings whose own class row is the nearest of all. None where there are no rows, nor where
+/// each pass takes a sample of them.
+std::optional<double> accuracy_of(FaceLossImpl& loss, const EmbeddingPlane& plane) {
+  if (!plane.rows.defined() || !loss.own_weights().empty()) return std::nullopt;
+  const torch::Device device = plane.rows.device();
+  loss.eval();
+  const LossTerms result =
+      loss.forward(plane.points.to(device), torch::tensor(plane.people, torch::kLong).to(device));
+  loss.train();
+  return result.terms.front().second.item<double>();
+}
+
 }  // namespace
 
 FaceTask::FaceTask(const Json& config, Purpose purpose, const StateDict* weights,
@@ -76,14 +100,30 @@ FaceTask::FaceTask(const Json& config, Purpose purpose, const StateDict* weights
       eval_(config.at("eval").get<FaceEvalOptions>()),
       verify_(config.at("verify").get<VerifyOptions>()),
       seed_(config.at("trainer").at("seed").get<uint64_t>()),
-      frozen_(purpose != Purpose::training),
+      fused_(config, purpose),
       verification_(stored_verification(weights)) {
-  if (frozen_) precision_ = precision_type(config.at("trainer").at("precision"));
   open_data(purpose);
   model_ = make();
   if (purpose != Purpose::training) return;
-  loss_ = make_face_loss(config.at("loss").get<FaceLossOptions>(), model_.embedding_size,
-                         static_cast<int64_t>(training_->identities().size()), seed_);
+  loss_options_ = config.at("loss").get<FaceLossOptions>();
+}
+
+void FaceTask::join(const SharedRanks& ranks) {
+  Task::join(ranks);
+  face_loss();
+}
+
+FaceLossImpl* FaceTask::face_loss() {
+  if (loss_ == nullptr && training_ != nullptr) {
+    loss_ = make_face_loss(loss_options_, model_.embedding_size,
+                           static_cast<int64_t>(training_->identities().size()), seed_, ranks());
+  }
+  return loss_.get();
+}
+
+std::shared_ptr<LossModule> FaceTask::loss_module() {
+  face_loss();
+  return loss_;
 }
 
 void FaceTask::open_data(Purpose purpose) {
@@ -105,8 +145,8 @@ std::vector<ParameterGroup> FaceTask::parameter_groups(const OptimizerOptions& o
   for (const auto& item : model_.module->named_parameters()) {
     if (item.value().requires_grad()) network.parameters.emplace_back(item.key(), item.value());
   }
-  if (loss_ != nullptr) {
-    for (const auto& item : loss_->named_parameters()) {
+  if (const FaceLossImpl* loss = face_loss()) {
+    for (const auto& item : loss->named_parameters()) {
       if (item.value().requires_grad()) head.parameters.emplace_back("loss." + item.key(), item.value());
     }
   }
@@ -116,57 +156,54 @@ std::vector<ParameterGroup> FaceTask::parameter_groups(const OptimizerOptions& o
 
 BatchSource& FaceTask::training_batches() {
   if (training_batches_ == nullptr)
-    training_batches_ = face_batches(training_, data_, transform_, true, seed_);
+    training_batches_ = face_batches(training_, data_, transform_, true, seed_, batch_part());
   return *training_batches_;
 }
 
 LossTerms FaceTask::loss(const Batch& batch, torch::Device device) {
   const auto& faces = dynamic_cast<const FaceBatch&>(batch);
-  return loss_->forward(model_.embed(faces.images.to(device)), faces.labels.to(device));
+  return face_loss()->forward(model_.embed(faces.images.to(device)), faces.labels.to(device));
 }
 
 torch::Tensor FaceTask::forward(const torch::Tensor& images, torch::Device device) {
-  if (runtime_ != nullptr) return runtime_->run({images}).front();
-  if (frozen_ && !laid_out_ && device.is_cpu()) use_channels_last(*model_.module);
-  laid_out_ = true;
-  const AutocastGuard autocast(device, precision_);
+  if (fused_.running()) return fused_.run({images}).front();
+  fused_.lay_out(*model_.module, device);
+  const AutocastGuard autocast(device, fused_.precision());
   return model_.embed(images.to(device));
 }
 
 torch::Tensor FaceTask::embed(const torch::Tensor& images, torch::Device device) {
-  const torch::NoGradGuard no_grad;
-  if (!verify_.flip) return forward(images, device).to(torch::kFloat).cpu().clone();
-  const torch::Tensor both = forward(torch::cat({images, images.flip(3)}), device).to(torch::kFloat).cpu();
-  return both.narrow(0, 0, images.size(0)) + both.narrow(0, images.size(0), images.size(0));
-}
-
-void FaceTask::start_runtime(int64_t batches, torch::Device device) {
-  const bool bf16 = precision_ == torch::kBFloat16;
-  if (!frozen_ || !device.is_cpu() || (!bf16 && batches < kBatchesToFuseFor)) return;
-  runtime_ = std::make_unique<Runtime>(trace_spec(), RuntimeOptions{bf16 ? "bf16" : "fp32"});
-}
-
-void FaceTask::stop_runtime() {
-  if (runtime_ != nullptr && !runtime_->fallback().empty())
-    log_warning("evaluation runs slower: " + runtime_->fallback());
-  runtime_.reset();
+  return embed(images, device, verify_.flip);
 }
 
 FaceEmbeddings FaceTask::embed(const std::shared_ptr<FaceDataset>& dataset, torch::Device device,
                                const std::function<void(int64_t, int64_t)>& progress) {
+  return embed(dataset, device, verify_.flip, progress);
+}
+
+torch::Tensor FaceTask::embed(const torch::Tensor& images, torch::Device device, bool flip) {
+  const torch::NoGradGuard no_grad;
+  if (!flip) return forward(images, device).to(torch::kFloat).cpu().clone();
+  const torch::Tensor both = forward(torch::cat({images, images.flip(3)}), device).to(torch::kFloat).cpu();
+  return both.narrow(0, 0, images.size(0)) + both.narrow(0, images.size(0), images.size(0));
+}
+
+FaceEmbeddings FaceTask::embed(const std::shared_ptr<FaceDataset>& dataset, torch::Device device, bool flip,
+                               const std::function<void(int64_t, int64_t)>& progress) {
   const std::unique_ptr<BatchSource> batches = face_batches(dataset, data_, transform_, false, seed_);
   FaceEmbeddings embeddings{torch::zeros({dataset->size(), model_.embedding_size}),
                             std::vector<bool>(static_cast<size_t>(dataset->size()), false)};
-  start_runtime(batches->batches_per_epoch(), device);
+  fused_.start(trace_spec(), batches->batches_per_epoch(), device);
   batches->start_epoch(0);
   int64_t done = 0;
   while (const std::unique_ptr<Batch> batch = batches->next()) {
     const auto& faces = dynamic_cast<const FaceBatch&>(*batch);
-    embeddings.rows.index_copy_(0, torch::tensor(faces.indices, torch::kLong), embed(faces.images, device));
+    embeddings.rows.index_copy_(0, torch::tensor(faces.indices, torch::kLong),
+                                embed(faces.images, device, flip));
     for (const int64_t index : faces.indices) embeddings.read[static_cast<size_t>(index)] = true;
     if (progress) progress(++done, batches->batches_per_epoch());
   }
-  stop_runtime();
+  fused_.stop();
   return embeddings;
 }
 
@@ -282,6 +319,26 @@ std::vector<Preview> FaceTask::previews(int64_t count, torch::Device device) {
                         draw_face_pair(faces[0], faces[1], score, limit, pair.same)});
   }
   return previews;
+}
+
+std::vector<Preview> FaceTask::figures(torch::Device device) {
+  const bool whole = loss_ != nullptr && ranks() == nullptr;  // rank 0 alone has not all class rows
+  if (!whole || model_.embedding_size != 2) return {};
+  const std::vector<int64_t> shown = pictures_to_show(*training_);
+  const FaceEmbeddings embeddings = embed(subset(training_, shown), device, /*flip=*/false, nullptr);
+  std::vector<int64_t> read;
+  EmbeddingPlane plane{{}, {}, class_rows(*loss_)};
+  for (size_t i = 0; i < shown.size(); ++i) {
+    if (!embeddings.read[i]) continue;
+    read.push_back(static_cast<int64_t>(i));
+    plane.people.push_back(training_->identity(shown[i]));
+  }
+  if (read.empty()) return {};
+  plane.points = embeddings.rows.index_select(0, torch::tensor(read, torch::kLong));
+  std::string words = format("%zu training pictures", read.size());
+  if (const std::optional<double> accuracy = accuracy_of(*loss_, plane))
+    words += format(", accuracy %.3f", *accuracy);
+  return {{"embeddings", draw_embedding_plane(plane, loss_options_.name, words)}};
 }
 
 TraceSpec FaceTask::trace_spec() {

@@ -9,11 +9,11 @@
 #include "datasets/faces/faces.h"
 #include "models/face_losses/face_loss.h"
 #include "models/faces/face_model.h"
-#include "models/runtime/runtime.h"
 #include "trainers/metrics/identification.h"
 #include "trainers/recipes.h"
 #include "trainers/task.h"
 #include "trainers/tasks/face_scores.h"
+#include "trainers/tasks/fused_evaluation.h"
 
 namespace zoo {
 
@@ -43,7 +43,9 @@ class FaceTask : public Task {
 
   torch::nn::Module& module() override { return *model_.module; }
   std::shared_ptr<torch::nn::Module> shared_module() override { return model_.module; }
-  std::shared_ptr<LossModule> loss_module() override { return loss_; }
+  /// Makes the loss too. Throws Error where the training set has too few identities.
+  void join(const SharedRanks& ranks) override;
+  std::shared_ptr<LossModule> loss_module() override;
   std::vector<ParameterGroup> parameter_groups(const OptimizerOptions& options) override;
   BatchSource& training_batches() override;
   LossTerms loss(const Batch& batch, torch::Device device) override;
@@ -51,6 +53,8 @@ class FaceTask : public Task {
   Json evaluate(torch::Device device, const std::function<void(int64_t, int64_t)>& progress) override;
   std::string best_metric() const override { return "accuracy"; }
   std::vector<Preview> previews(int64_t count, torch::Device device) override;
+  /// `embeddings` where they have two values: some training pictures, by person.
+  std::vector<Preview> figures(torch::Device device) override;
   /// images [B,3,H,W] -> embeddings [B,D], not normalised.
   TraceSpec trace_spec() override;
   std::vector<torch::Tensor> example_inputs(int64_t batch_size,
@@ -87,9 +91,13 @@ class FaceTask : public Task {
 
  private:
   void open_data(Purpose purpose);
-  void start_runtime(int64_t batches, torch::Device device);
-  void stop_runtime();
+  /// The loss, made at its first use: it has the classes that `join` leaves to this process. Null outside of a
+  /// training.
+  FaceLossImpl* face_loss();
   torch::Tensor forward(const torch::Tensor& images, torch::Device device);
+  torch::Tensor embed(const torch::Tensor& images, torch::Device device, bool flip);
+  FaceEmbeddings embed(const std::shared_ptr<FaceDataset>& dataset, torch::Device device, bool flip,
+                       const std::function<void(int64_t, int64_t)>& progress);
   const FittingSample* fitting_sample(torch::Device device);
   Json evaluate_pairs(torch::Device device, const std::function<void(int64_t, int64_t)>& progress);
   Json evaluate_templates(torch::Device device, const std::function<void(int64_t, int64_t)>& progress);
@@ -99,15 +107,13 @@ class FaceTask : public Task {
   FaceEvalOptions eval_;
   VerifyOptions verify_;
   uint64_t seed_ = 0;
-  torch::ScalarType precision_ = torch::kFloat;  ///< of `embed`; validations of a training are fp32
-  bool frozen_ = false;                          ///< the weights stay as they are: not in a training
-  bool laid_out_ = false;                        ///< frozen weights have the layout that is fastest
-  std::unique_ptr<Runtime> runtime_;             ///< while an evaluation uses one
+  FusedEvaluation fused_;
   std::shared_ptr<FaceDataset> training_;
   FaceVerificationSet validation_;
   std::optional<FaceTemplates> templates_;  ///< instead of validation_
   FaceModel model_;
-  std::shared_ptr<FaceLossImpl> loss_;  ///< in a training
+  FaceLossOptions loss_options_;
+  std::shared_ptr<FaceLossImpl> loss_;  ///< in a training, from its first use on
   std::unique_ptr<BatchSource> training_batches_;
   std::optional<FittingSample> sample_;
   Json verification_;
