@@ -127,10 +127,6 @@ class Workspace {
 
 }  // namespace
 
-bool has_attention_bf16() {
-  return at::native::cpublas::could_pack(torch::kBFloat16);
-}
-
 torch::Tensor attention_bf16(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                              double scale) {
   const int64_t batch = q.size(0), heads = q.size(1), length = q.size(2), keys = k.size(2), size = v.size(3);

@@ -39,10 +39,8 @@ torch::Tensor narrow_sum(const torch::Tensor& a, const torch::Tensor& b);
 
 /// Attention softmax(q k^T scale) v in bfloat16 without a mask: q [B,H,L,D], k [B,H,N,D], v [B,H,N,E] with
 /// dense last dimensions and D even -> [B,H,L,E], laid out as [B,L,H,E]. The scores of 64 queries with all
-/// keys are held at once.
+/// keys are held at once. For a processor with AVX512-BF16 or AMX.
 torch::Tensor attention_bf16(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                              double scale);
-/// Whether this processor has what attention_bf16 is made of (AMX).
-bool has_attention_bf16();
 
 }  // namespace zoo

@@ -18,6 +18,7 @@
 #include "core/error.h"
 #include "models/export/traced_graph.h"
 #include "models/layers/onednn.h"
+#include "models/runtime/cpu_features.h"
 #include "models/runtime/input_norm.h"
 #include "models/runtime/kernels.h"
 
@@ -628,7 +629,7 @@ class Lowering {
       inputs.push_back(bf16_ ? as_type(number(input), torch::kBFloat16) : number(input));
     }
     Program::Kernel attention = kernel_of(node);
-    if (bf16_ && has_attention_bf16()) attention = unmasked_attention(node, attention);
+    if (bf16_ && cpu_has_bf16()) attention = unmasked_attention(node, attention);
     const jit::Value* mask = node.input(3);
     if (type(number(mask)) == torch::kBool) {
       inputs.push_back(forbids_nothing(number(mask)));

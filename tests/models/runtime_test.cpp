@@ -240,7 +240,7 @@ TEST(RuntimeKernels, NarrowSumEqualsTorch) {
 }
 
 TEST(RuntimeKernels, AttentionEqualsTorch) {
-  if (!has_attention_bf16()) GTEST_SKIP() << "this processor has no AMX";
+  if (!cpu_has_bf16()) GTEST_SKIP() << "this processor has no bf16 arithmetic";
   torch::manual_seed(4);
   struct Case {
     int64_t batch, queries, keys, key_size, value_size;
