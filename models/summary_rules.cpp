@@ -115,13 +115,35 @@ std::optional<ReceptiveField> product_field(const OperationCall& call, int64_t r
   return whole_input(call.input.field);
 }
 
-/// x·W: linear, mm, bmm, matmul
+/// unfold(x, dimension, size, step): the windows of a locally connected layer, whose map is [H,W,C,B], along H or
+/// W. Along other dimensions it cuts pieces in which a convolution slides later.
+OperationEffect unfolding(const OperationCall& call) {
+  const size_t dimensions = call.input.field.size.size();
+  OperationEffect effect;
+  const auto dimension = static_cast<size_t>(call.arguments[1].toInt());
+  if (dimension >= dimensions || call.input.field.whole) return effect;
+  const std::vector<int64_t> ones(dimensions, 1), zeros(dimensions, 0);
+  Window window = {ones, ones, zeros, ones};
+  window.kernel[dimension] = call.arguments[2].toInt();
+  window.stride[dimension] = call.arguments[3].toInt();
+  effect.field = slide(call.input.field, window);
+  return effect;
+}
+
+/// x·W: linear, mm, mv, matmul
 OperationEffect product(const OperationCall& call) {
   const int64_t depth = call.tensor(0).size(-1);
   OperationEffect effect;
   effect.macs = static_cast<double>(call.output.numel()) * static_cast<double>(depth);
   effect.field = product_field(call, depth == 0 ? 0 : call.tensor(0).numel() / depth);
   effect.is_layer = true;
+  return effect;
+}
+
+/// A matrix of weights for each of many products, as in locally connected layers: cells stay apart.
+OperationEffect batched_product(const OperationCall& call) {
+  OperationEffect effect = product(call);
+  if (call.has_weights) effect.field = std::nullopt;
   return effect;
 }
 
@@ -192,9 +214,10 @@ OperationRule find_rule(const std::string& operation) {
       {"aten::upsample_bilinear2d", linear_resizing},
       {"aten::upsample_trilinear3d", linear_resizing},
       {"aten::upsample_bicubic2d", cubic_resizing},
+      {"aten::unfold", unfolding},
       {"aten::linear", product},
       {"aten::mm", product},
-      {"aten::bmm", product},
+      {"aten::bmm", batched_product},
       {"aten::mv", product},
       {"aten::matmul", product},
       {"aten::addmm", added_product},

@@ -129,10 +129,14 @@ TEST_F(FacesProgram, SeveralSetsAreOneTable) {
 
 TEST_F(FacesProgram, OtherMetricsAreFittedAndKept) {
   const std::string output = join_path(folder_, "jb");
-  const Json folds = zoo_json({"eval", "--weights", run_, "--set", "verify.metric=joint_bayesian", "--set",
-                               "verify.joint_bayesian.pca=20", "--output", output, "--json"});
-  EXPECT_EQ(folds.at("details").at("fit"), "folds");
-  EXPECT_EQ(names_of(folds.at("metrics")), kVerification);
+  const Json fitted = zoo_json({"eval", "--weights", run_, "--set", "verify.metric=joint_bayesian", "--set",
+                                "verify.joint_bayesian.pca=20", "--set", "verify.fit=" + kData, "--output",
+                                output, "--json"});
+  EXPECT_EQ(fitted.at("details").at("fit"), kData);
+  EXPECT_EQ(names_of(fitted.at("metrics")), kVerification);
+  // Six people are in every fold.
+  expect_error({"eval", "--weights", run_, "--set", "verify.metric=joint_bayesian"}, 1,
+               {"its folds show the same people", "verify.fit=SPEC"});
   const Json elsewhere = zoo_json({"eval", "--weights", run_, "--set", "verify.metric=siamese", "--set",
                                    "verify.fit=" + kData, "--json"});
   EXPECT_EQ(elsewhere.at("details").at("fit"), kData);
@@ -141,7 +145,7 @@ TEST_F(FacesProgram, OtherMetricsAreFittedAndKept) {
       zoo_json({"predict", pair[0], pair[1], "--weights", run_, "--set", "verify.metric=joint_bayesian",
                 "--set", "verify.parameters=" + join_path(output, "verifier.safetensors"), "--output",
                 join_path(folder_, "jb-predict"), "--json"});
-  EXPECT_EQ(compared.at("metrics").at("threshold"), folds.at("metrics").at("threshold"));
+  EXPECT_EQ(compared.at("metrics").at("threshold"), fitted.at("metrics").at("threshold"));
   expect_error({"predict", pair[0], pair[1], "--weights", run_, "--set", "verify.metric=siamese"}, 2,
                {"verify.parameters"});
 }

@@ -5,6 +5,8 @@
 
 #include "models/backbones/resnet.h"
 #include "models/backbones/vgg.h"
+#include "models/deepface/deepface.h"
+#include "models/deepid/deepid.h"
 #include "models/detr/detr.h"
 
 namespace zoo {
@@ -207,6 +209,28 @@ TEST(Summary, ResNet50And101) {
   const Summary hundred = of_resnet(resnet101());
   expect_field(hundred.field, 971, 32, 0);
   EXPECT_EQ(hundred.macs, 7801405440.0);
+}
+
+TEST(Summary, LocallyConnectedLayersSlide) {
+  DeepFaceOptions options;
+  options.embedding_size = 16;
+  options.input_size = {72, 76};
+  DeepFace net(options);
+  net->eval();
+  const Summary summary = summarize(*net, [&] { net->forward(torch::zeros({2, 3, 72, 76})); });
+  // C1 11, M2 13 at stride 2, C3 13 + 8·2, then 9x9, 7x7 with stride 2 and 5x5 at strides 2, 2 and 4.
+  expect_field(row(summary, "C3", "Conv2d").field, 29, 2, 14);
+  expect_field(row(summary, "L4", "LocalConv2d").field, 45, 2, 22);
+  expect_field(row(summary, "L5", "LocalConv2d").field, 57, 4, 28);
+  expect_field(row(summary, "L6", "LocalConv2d").field, 73, 4, 36);
+  EXPECT_TRUE(row(summary, "F7", "Linear").field.whole);
+
+  DeepId patch(deepid_square());
+  patch->eval();
+  const Summary small = summarize(*patch, [&] { patch->forward(torch::zeros({2, 3, 31, 31})); });
+  // 4x4, 2x2/2, 3x3, 2x2/2, blocks of 3x3, 2x2/2: 4, 5, 9, 11, 19, 23; a 2x2 at stride 8.
+  expect_field(row(small, "conv3", "BlockConv2d").field, 19, 4, 9);
+  expect_field(row(small, "conv4", "LocalConv2d").field, 31, 8, 15);
 }
 
 TEST(Summary, DilationKeepsTheField) {

@@ -205,6 +205,25 @@ TEST(Verifiers, FittedMetricsLearnWhichElementsTell) {
   EXPECT_GT(accuracy["joint_bayesian"], 0.93);
 }
 
+// Pictures of people whom a fold shows say nothing to what scores it.
+TEST(Verifiers, FoldsAreScoredByWhatNeverSawTheirPeople) {
+  Noisy noisy = noisy_people(60);
+  VerifyOptions options;
+  options.metric = "joint_bayesian";
+  const auto scores = [&] {
+    return score_pairs(noisy.embeddings, noisy.pairs, options, nullptr, "test").scores;
+  };
+  const std::vector<double> before = scores()[0];
+  // A pair of fold 1 shows a person of fold 0 (the first) under another picture.
+  noisy.embeddings = torch::cat({noisy.embeddings, 100 * torch::ones({1, noisy.embeddings.size(1)})});
+  noisy.pairs.first.push_back(0), noisy.pairs.second.push_back(120);
+  noisy.pairs.same.push_back(1), noisy.pairs.folds.push_back(1);
+  const std::vector<double> after = scores()[0];
+  for (size_t i = 0; i < before.size(); ++i) EXPECT_EQ(after[i], before[i]);
+  for (int64_t& fold : noisy.pairs.folds) fold = fold % 2;
+  EXPECT_THAT(test::error_of(scores), HasSubstr("test: its folds show the same people"));
+}
+
 // The scores of a fold do not change with the labels of its own pairs.
 TEST(Verifiers, FoldsAreScoredByWhatDoesNotKnowThem) {
   Noisy noisy = noisy_people(60);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -42,6 +43,28 @@ VerifierData verifier_data(const torch::Tensor& embeddings, const PairList& pair
     data.same.push_back(pairs.same[i]);
   }
   return data;
+}
+
+/// The pairs of people whom no pair of `fold` shows. Throws Error where there are none.
+std::vector<bool> pairs_of_others(const PairList& pairs, const std::vector<int64_t>& identities, int64_t fold,
+                                  const std::string& source) {
+  std::set<int64_t> tested;
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    if (pairs.folds[i] != fold) continue;
+    tested.insert(
+        {identities[static_cast<size_t>(pairs.first[i])], identities[static_cast<size_t>(pairs.second[i])]});
+  }
+  std::vector<bool> others;
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    others.push_back(tested.count(identities[static_cast<size_t>(pairs.first[i])]) == 0 &&
+                     tested.count(identities[static_cast<size_t>(pairs.second[i])]) == 0);
+  }
+  if (std::find(others.begin(), others.end(), true) == others.end()) {
+    throw Error(source +
+                ": its folds show the same people, so that nothing is left to fit a metric to, expected "
+                "verify.fit=SPEC of training data");
+  }
+  return others;
 }
 
 }  // namespace
@@ -117,9 +140,10 @@ ScoredPairs score_pairs(const torch::Tensor& embeddings, const PairList& pairs, 
   }
   const int64_t folds =
       pairs.folds.empty() ? 0 : *std::max_element(pairs.folds.begin(), pairs.folds.end()) + 1;
+  const std::vector<int64_t> identities =
+      identities_of_pairs(embeddings.size(0), pairs, std::vector<bool>(pairs.size(), true));
   for (int64_t fold = 0; fold < folds; ++fold) {
-    std::vector<bool> others;
-    for (const int64_t own : pairs.folds) others.push_back(own != fold);
+    const std::vector<bool> others = pairs_of_others(pairs, identities, fold, source);
     const auto verifier = fit_verifier(options.verifier(), verifier_data(embeddings, pairs, others));
     scored.scores.push_back(scores_of(*verifier, embeddings, pairs, source));
   }

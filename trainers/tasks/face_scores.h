@@ -18,8 +18,8 @@ namespace zoo {
 /// Section `verify` of face recipes: how two embeddings are compared, and by what rule that is scored.
 struct VerifyOptions {
   std::string metric = "cosine";  ///< cosine | euclidean | chi_square | siamese | joint_bayesian
-  /// What a metric with parameters is fitted to. folds: each fold's to the pairs of the others; else a SPEC of
-  /// faces, of which it takes split train.
+  /// What a metric with parameters is fitted to. folds: each fold's to the pairs of people whom it does not
+  /// show; else a SPEC of faces, of which it takes split train.
   std::string fit = "folds";
   std::string parameters;  ///< a verifier.safetensors of `zoo eval --output`: used instead of fitting
   bool flip = true;        ///< embeddings of the picture and of its mirror image are added
