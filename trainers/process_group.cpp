@@ -99,13 +99,17 @@ constexpr std::chrono::minutes kPatience{30};
 // For rank 0, which alone validates and writes; one that has ended is noticed at once in any case.
 constexpr std::chrono::hours kEndlessly{24 * 365};
 
-std::string first_line(const std::exception& error) {
+/// What failed, without the place in gloo's sources before it and the advice behind it.
+std::string cause(const std::exception& error) {
   const std::string text = error.what();
-  return text.substr(0, text.find('\n'));
+  const std::string line = text.substr(0, text.find('\n'));
+  const size_t place = starts_with(line, "[") ? line.find("] ") : std::string::npos;
+  const size_t begin = place == std::string::npos ? 0 : place + 2;
+  return line.substr(begin, line.find(". This is typically", begin) - begin);
 }
 
 [[noreturn]] void lost(const std::exception& error) {
-  throw Error("another process of this training has ended or cannot be reached: " + first_line(error),
+  throw Error("another process of this training has ended or cannot be reached: " + cause(error),
               "the first error of all processes tells why");
 }
 
@@ -270,7 +274,7 @@ std::shared_ptr<ProcessGroup> join_processes(const ProcessOptions& options) {
     throw Error(format("rank %lld cannot join the processes of this training at %s:%lld: ",
                        static_cast<long long>(options.rank), options.address.c_str(),
                        static_cast<long long>(options.port)) +
-                    first_line(error),
+                    cause(error),
                 "MASTER_ADDR and MASTER_PORT must be the same in all, and the port free at rank 0; "
                 "GLOO_SOCKET_IFNAME names this machine's network interface");
   }
