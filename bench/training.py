@@ -1,9 +1,13 @@
-"""A training step of detr-resnet50 side by side: zoo against transformers, random weights, one run.
+"""A training step side by side: zoo against PyTorch, random weights, one run.
 
-    bench/training.py [--threads 2] [--rounds 3] [--zoo build/release/zoo] [--compile] [--json]
+    bench/training.py [--model detr-resnet50|iresnet50] [--threads 2] [--rounds 3] [--zoo build/release/zoo] [--compile]
+                      [--json]
 
-The batch is two pictures of 640x480 and 480x640, padded to 640x640, seven objects each. A step is forward, matching and
-losses of all six layers, backward, clipping and AdamW; stem and first stage stay frozen on both sides, dropout is 0.1.
+detr-resnet50 against transformers' model: the batch is two pictures of 640x480 and 480x640, padded to 640x640, seven
+objects each. A step is forward, matching and losses of all six layers, backward, clipping and AdamW; stem and first
+stage stay frozen on both sides, dropout is 0.1.
+iresnet50 against the restatement in tests/parity/faces.py: 16 pictures of 112x112, CosFace over 1000 people, clipping
+and SGD with momentum.
 Every round takes each engine in turn; the table gives the median of the rounds and the ratio to eager fp32 of the same
 run. Sets up nothing: `scripts/bench` installs what it imports.
 """
@@ -12,6 +16,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -62,8 +67,11 @@ def transformers_batch():
     return pixels, mask, labels
 
 
-class Step:
+class DetrStep:
     """One training step of transformers' model."""
+
+    work = "detr-resnet50, batch 2 padded to 640x640"
+    peer = "transformers"
 
     def __init__(self, last, bf16, compile_):
         backbone = ResNetConfig(depths=[3, 4, 6, 3], out_features=["stage4"])
@@ -94,10 +102,63 @@ class Step:
         return time.perf_counter() - begin
 
 
-def zoo_engine(zoo, folder, threads, precision):
-    command = [zoo, "bench", "--mode", "train", "--model", "detr-resnet50", "--batch-size", "2", "--input-size", "640x640",
-               "--set", f"data.train=coco:{folder},split=train", "--set", f"data.val=coco:{folder},split=train",
-               "--precision", precision, "--threads", str(threads), "--json"]
+FACES, PEOPLE = 16, 1000
+
+
+class FaceStep:
+    """One training step of IResNet-50 under CosFace."""
+
+    work = f"iresnet50, batch {FACES} of 112x112, {PEOPLE} classes"
+    peer = "PyTorch"
+
+    def __init__(self, last, bf16, compile_):
+        sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tests", "parity"))
+        from faces import IResNet
+
+        self.model = IResNet([3, 4, 14, 3], [64, 128, 256, 512], (112, 112)).train()
+        self.rows = torch.nn.Parameter(torch.randn(PEOPLE, 512) * 0.01)
+        self.pixels = torch.randn(FACES, 3, 112, 112)
+        self.labels = torch.randint(PEOPLE, (FACES,))
+        if last:
+            self.model = self.model.to(memory_format=torch.channels_last)
+            self.pixels = self.pixels.contiguous(memory_format=torch.channels_last)
+        self.parameters = [*self.model.parameters(), self.rows]
+        self.optimizer = torch.optim.SGD(self.parameters, lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True)
+        self.bf16 = bf16
+        self.embed = torch.compile(self.model) if compile_ else self.model
+
+    def __call__(self):
+        begin = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            embeddings = self.embed(self.pixels)
+        normalize = torch.nn.functional.normalize
+        cosines = normalize(embeddings.float()) @ normalize(self.rows).t()
+        margins = 0.35 * torch.nn.functional.one_hot(self.labels, PEOPLE)
+        loss = torch.nn.functional.cross_entropy(64 * (cosines - margins), self.labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 5.0)
+        self.optimizer.step()
+        return time.perf_counter() - begin
+
+
+def detr_options(folder):
+    write_coco(folder)
+    return ["--batch-size", "2", "--input-size", "640x640", "--set", f"data.train=coco:{folder},split=train",
+            "--set", f"data.val=coco:{folder},split=train"]
+
+
+def face_options(_):
+    return ["--batch-size", str(FACES), "--input-size", "112x112", "--data", f"faces,size=112,identities={PEOPLE}",
+            "--set", "loss.name=cosface"]
+
+
+MODELS = {"detr-resnet50": (DetrStep, detr_options), "iresnet50": (FaceStep, face_options)}
+
+
+def zoo_engine(options, arguments, precision):
+    command = [options.zoo, "bench", "--mode", "train", "--model", options.model, *arguments,
+               "--precision", precision, "--threads", str(options.threads), "--json"]
 
     def run():
         done = subprocess.run(command, capture_output=True, text=True)
@@ -110,6 +171,7 @@ def zoo_engine(zoo, folder, threads, precision):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=MODELS, default="detr-resnet50")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--zoo", default="build/release/zoo")
@@ -119,9 +181,10 @@ def main():
     warnings.filterwarnings("ignore")
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    steps = {"transformers eager fp32": Step(False, False, False),
-             "transformers fp32 channels_last": Step(True, False, False),
-             "transformers bf16 channels_last": Step(True, True, False)}
+    Step, zoo_options = MODELS[options.model]
+    steps = {f"{Step.peer} eager fp32": Step(False, False, False),
+             f"{Step.peer} fp32 channels_last": Step(True, False, False),
+             f"{Step.peer} bf16 channels_last": Step(True, True, False)}
     if options.compile:
         steps["torch.compile bf16 channels_last"] = Step(True, True, True)
     for step in steps.values():
@@ -129,9 +192,9 @@ def main():
         step()
     rounds = {name: (lambda s=step: statistics.median(s() for _ in range(3))) for name, step in steps.items()}
     with tempfile.TemporaryDirectory() as folder:
-        write_coco(folder)
+        arguments = zoo_options(folder)
         for precision in ("fp32", "bf16"):
-            rounds[f"zoo {precision}"] = zoo_engine(options.zoo, folder, options.threads, precision)
+            rounds[f"zoo {precision}"] = zoo_engine(options, arguments, precision)
         seconds = {name: [] for name in rounds}
         for _ in range(options.rounds):
             for name, run in rounds.items():
@@ -140,8 +203,8 @@ def main():
     if options.json:
         print(json.dumps({"seconds": seconds, "medians": medians}))
         return
-    eager = medians["transformers eager fp32"]
-    print(f"| training step of detr-resnet50, batch 2 padded to 640x640, {options.threads} threads | s | range | x eager |")
+    eager = medians[f"{Step.peer} eager fp32"]
+    print(f"| training step of {Step.work}, {options.threads} threads | s | range | x eager |")
     print("|---|---|---|---|")
     for name, median in medians.items():
         low, high = min(seconds[name]), max(seconds[name])
