@@ -21,6 +21,7 @@
 #include "models/runtime/cpu_features.h"
 #include "models/runtime/input_norm.h"
 #include "models/runtime/kernels.h"
+#include "models/runtime/product_kernels.h"
 
 namespace zoo {
 
@@ -93,56 +94,6 @@ struct Fused {
   const jit::Value* addend = nullptr;  // added to the product where not null
   std::string activation = "none";     // afterwards
 };
-
-torch::Tensor channels_last(const torch::Tensor& x) {
-  return x.contiguous(torch::MemoryFormat::ChannelsLast);
-}
-
-/// conv(x) (+ addend) (activation), written over the addend where `in_place`. Finds x and the addend on the
-/// stack.
-Program::Kernel convolution_kernel(const Convolution& conv, const Fused& fused, bool in_place) {
-  const std::string activation = fused.activation;
-  if (fused.addend == nullptr) {
-    return [=](Stack& stack) {
-      stack[0] = onednn_convolution(channels_last(stack[0].toTensor()), conv, activation);
-    };
-  }
-  return [=](Stack& stack) {
-    torch::Tensor sum = channels_last(stack[1].toTensor());
-    if (!in_place && sum.is_same(stack[1].toTensor())) sum = sum.clone();
-    onednn_convolution_add_(sum, channels_last(stack[0].toTensor()), conv, activation);
-    stack[0] = std::move(sum);
-  };
-}
-
-/// linear(x) (activation)
-Program::Kernel linear_kernel(const torch::Tensor& weight, const std::optional<torch::Tensor>& bias,
-                              const std::string& activation) {
-  return [=](Stack& stack) {
-    stack[0] = onednn_linear(stack[0].toTensor().contiguous(), weight, bias, activation);
-  };
-}
-
-/// The same as a convolution of 1x1, whose product in bfloat16 is the faster one where many inputs meet few
-/// outputs. `traced` is the input's size.
-Program::Kernel deep_linear_kernel(const torch::Tensor& weight, const std::optional<torch::Tensor>& bias,
-                                   const std::string& activation, const std::vector<int64_t>& traced) {
-  const int64_t in = weight.size(1), rows = c10::multiply_integers(traced) / in;
-  Convolution conv{weight.contiguous().view({-1, in, 1, 1}), bias, {1, 1}, {0, 0}, {1, 1}, 1};
-  conv.weight = pack_convolution_weight(conv, {1, in, rows, 1});
-  return [in, conv, activation](Stack& stack) {
-    std::vector<int64_t> sizes = stack[0].toTensor().sizes().vec();
-    const torch::Tensor x =
-        stack[0].toTensor().reshape({1, -1, 1, in}).permute({0, 3, 1, 2});  // [1,in,rows,1]
-    sizes.back() = -1;
-    stack[0] = onednn_convolution(x, conv, activation).permute({0, 2, 3, 1}).reshape(sizes);
-  };
-}
-
-/// Columns of a weight [O,CHW] over maps [B,C,H,W] in the order of channels_last.
-torch::Tensor in_channels_last(const torch::Tensor& weight, const std::vector<int64_t>& map) {
-  return weight.reshape({-1, map[1], map[2], map[3]}).permute({0, 2, 3, 1}).flatten(1);
-}
 
 constexpr int64_t kDeepProduct = 1024;  // inputs of a linear layer
 
@@ -533,7 +484,10 @@ class Lowering {
     }
     const std::string name =
         std::string("conv") + (fused.addend ? (in_place ? "+=" : "+") : "") + " " + fused.activation;
-    add(last, name, convolution_kernel(conv, fused, in_place), inputs, product_type());
+    add(last, name,
+        fused.addend == nullptr ? convolution_kernel(conv, fused.activation)
+                                : add_convolution_kernel(conv, fused.activation, in_place),
+        inputs, product_type());
   }
 
   void add_linear(const jit::Node& last, const Fused& fused) {
@@ -542,7 +496,7 @@ class Lowering {
     torch::Tensor weight = constant(right_side(node))->toTensor().detach().to(product_type());
     if (node.kind() != c10::aten::linear) weight = weight.t();  // [out,in]
     const auto map = flattened_.find(&node);
-    if (map != flattened_.end()) weight = in_channels_last(weight, map->second);
+    if (map != flattened_.end()) weight = over_map(weight, map->second);
     const auto sizes = x->type()->expect<c10::TensorType>()->sizes().concrete_sizes();
     const bool deep =
         bf16_ && sizes && weight.size(1) >= kDeepProduct && weight.size(1) >= 4 * weight.size(0);
@@ -552,10 +506,7 @@ class Lowering {
              : linear_kernel(pack_linear_weight(weight.contiguous()), bias, fused.activation);
     if (map != flattened_.end()) {
       x = x->node()->input(0);
-      kernel = [linear = kernel](Stack& stack) {
-        stack[0] = channels_last(stack[0].toTensor()).permute({0, 2, 3, 1}).flatten(1);
-        linear(stack);
-      };
+      kernel = over_map_kernel(kernel);
     }
     add(last, "linear " + fused.activation, kernel, {as_type(number(x), product_type())}, product_type());
   }
@@ -617,7 +568,7 @@ class Lowering {
     const auto kernel = window_size(node, "kernel_size"), stride = window_size(node, "stride");
     const auto padding = window_size(node, "padding");
     const auto pool = [kernel, stride, padding](Stack& stack) {
-      stack[0] = max_pool_bf16(channels_last(stack[0].toTensor()), kernel, stride, padding);
+      stack[0] = max_pool_bf16(as_channels_last(stack[0].toTensor()), kernel, stride, padding);
     };
     add(node, "max_pool", pool, {number(node.input(0))}, torch::kBFloat16);
   }
