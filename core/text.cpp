@@ -217,4 +217,19 @@ std::string Table::str() const {
   return text;
 }
 
+std::optional<std::string> latin1_bytes(std::string_view text) {
+  std::string bytes;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto lead = static_cast<uint8_t>(text[i]);
+    if (lead < 0x80) {
+      bytes += text[i];
+      continue;
+    }
+    const auto next = static_cast<uint8_t>(i + 1 < text.size() ? text[++i] : 0);
+    if ((lead & 0xFE) != 0xC2 || (next & 0xC0) != 0x80) return std::nullopt;
+    bytes += static_cast<char>((lead & 0x03) << 6 | (next & 0x3F));
+  }
+  return bytes;
+}
+
 }  // namespace zoo

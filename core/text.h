@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,5 +47,9 @@ class Table {
  private:
   std::vector<std::vector<std::string>> rows_;
 };
+
+/// UTF-8 text whose letters are all at most U+00FF, as a byte each: how Python 2's and numpy's bytes come out of a
+/// pickle. None where a letter is no byte.
+std::optional<std::string> latin1_bytes(std::string_view text);
 
 }  // namespace zoo

@@ -328,6 +328,7 @@ Json CheckReport::to_json() const {
                                     {"effect", finding.effect}});
   }
   for (const FaceCounts& split : faces) document["splits"].push_back(split.to_json());
+  for (const ActionCounts& split : actions) document["splits"].push_back(split.to_json());
   for (const SplitCounts& split : splits) {
     Json classes = Json::array(), sizes = Json::array();
     for (const ClassCount& one : split.classes) {
@@ -369,13 +370,15 @@ std::string CheckReport::str() const {
                    with_thousands(split.objects).c_str(), with_thousands(split.crowds).c_str());
   }
   if (!faces.empty()) text += "\n" + face_table(faces);
+  if (!actions.empty()) text += "\n" + action_tables(actions);
   if (!splits.empty()) text += "\n\n" + class_table(splits) + "\n" + size_table(splits);
   return text;
 }
 
 CheckReport check_data(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress) {
-  return data_kind(spec).task == "verification" ? check_faces(spec, progress)
-                                                : check_detection(spec, progress);
+  if (data_kind(spec).task == "verification") return check_faces(spec, progress);
+  if (data_kind(spec).task == "online-action") return check_actions(spec, progress);
+  return check_detection(spec, progress);
 }
 
 CheckReport check_detection(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress) {

@@ -40,11 +40,31 @@ struct FaceCounts {
   Json to_json() const;
 };
 
+/// What a split of videos as streams of features holds, as far as it could be read.
+struct ActionCounts {
+  struct Class {
+    std::string name;
+    int64_t steps = 0, segments = 0;  ///< with the class; runs of such steps
+  };
+  std::string name;
+  int64_t videos = 0, steps = 0, feature_size = 0;
+  int64_t least = 0, median = 0, most = 0;  ///< steps of a video
+  int64_t ambiguous = 0;                    ///< steps of ambiguous label
+  int64_t several = 0, none = 0;            ///< steps with several classes; with none
+  double steps_per_second = 0;
+  std::vector<Class> classes;  ///< none: the set has no labels
+
+  Json to_json() const;
+};
+/// For people: a table of the splits, then one of the classes.
+std::string action_tables(const std::vector<ActionCounts>& splits);
+
 struct CheckReport {
-  std::string data;                 ///< the SPEC
-  std::vector<Finding> findings;    ///< those that stop or spoil a run first
-  std::vector<SplitCounts> splits;  ///< of detection
-  std::vector<FaceCounts> faces;    ///< of faces
+  std::string data;                   ///< the SPEC
+  std::vector<Finding> findings;      ///< those that stop or spoil a run first
+  std::vector<SplitCounts> splits;    ///< of detection
+  std::vector<FaceCounts> faces;      ///< of faces
+  std::vector<ActionCounts> actions;  ///< of streams of features
 
   /// The findings in their order, those that stop or spoil a run first.
   void take(const Findings& found);
@@ -57,7 +77,7 @@ struct CheckReport {
   std::string str() const;
 };
 
-/// By the task of the SPEC's kind one of the two below.
+/// By the task of the SPEC's kind one of those below.
 CheckReport check_data(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress = {});
 
 /// Looks for everything that ruins runs of detection: decodes every picture of the SPEC's split (without one:
@@ -70,5 +90,10 @@ CheckReport check_detection(const DataSpec& spec, const std::function<void(int64
 /// pairs of pictures that are not there; notes identities with one picture, pictures that come twice and
 /// identities of both splits. A set that is split by identity is checked as one.
 CheckReport check_faces(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress = {});
+
+/// The same for streams of features: files that are missing or no arrays, lengths and widths that differ, numbers that
+/// are not finite, labels out of range; notes classes without a step, videos of two splits and what the labels leave
+/// unsaid.
+CheckReport check_actions(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress = {});
 
 }  // namespace zoo

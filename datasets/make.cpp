@@ -126,6 +126,7 @@ void write_picture(const std::string& path, const cv::Mat& image) {
 std::string make_data(const DataSpec& spec, const std::string& target,
                       const std::function<void(int64_t, int64_t)>& progress) {
   if (data_kind(spec).task == "verification") return make_faces(spec, target, progress);
+  if (data_kind(spec).task == "online-action") return make_actions(spec, target, progress);
   const std::string folder = starts_with(target, "coco:") ? target.substr(5) : target;
   make_detection(spec, folder, progress);
   return "coco:" + folder;

@@ -8,8 +8,8 @@
 
 namespace zoo {
 
-/// Writes a set in a layout that zoo reads, by the task of the SPEC's kind: make_detection or make_faces. Returns the
-/// SPEC that reads it back.
+/// Writes a set in a layout that zoo reads, by the task of the SPEC's kind: make_detection, make_faces or
+/// make_actions. Returns the SPEC that reads it back.
 std::string make_data(const DataSpec& spec, const std::string& target,
                       const std::function<void(int64_t, int64_t)>& progress = {});
 
@@ -29,6 +29,13 @@ void make_detection(const DataSpec& spec, const std::string& folder,
 /// Throws Error where FOLDER already holds such a set, for unreadable data, and for a set without identities.
 std::string make_faces(const DataSpec& spec, const std::string& target,
                        const std::function<void(int64_t, int64_t)>& progress = {});
+
+/// Writes the splits of a set of feature streams (with `split=NAME` in the SPEC that one alone): FOLDER/features/NAME.npy
+/// (float32), FOLDER/target_perframe/NAME.npy (uint8, a column for each class, with an ambiguous one as the last) and,
+/// last, FOLDER/data_info.json. `target` FOLDER or features:FOLDER. Returns the SPEC that reads it back. Throws Error
+/// where FOLDER already holds such a set, for unreadable data, a set without labels, and a name in two splits.
+std::string make_actions(const DataSpec& spec, const std::string& target,
+                         const std::function<void(int64_t, int64_t)>& progress = {});
 
 /// Writes a PNG without the syncing that a single file deserves: what makes a set of the pictures comes last.
 void write_picture(const std::string& path, const cv::Mat& image);

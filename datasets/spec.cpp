@@ -115,6 +115,16 @@ const std::vector<DataKind>& data_kinds() {
        {"val_identities", "seed"}},
       {"bin", false, "verification", "insightface verification set: FILE.bin, a pickle of pictures", {}},
       {"ijb", false, "verification", "IJB-B/C: meta/*.txt and loose_crop/", {}},
+      {"streams",
+       true,
+       "online-action",
+       "streams of features with actions told by what came before, made by code",
+       {"videos", "val_videos", "steps", "width", "classes", "noise", "ambiguous", "seed"}},
+      {"features",
+       false,
+       "online-action",
+       "features of videos, one row a step: STREAM/SESSION.npy, target_perframe/SESSION.npy, data_info.json",
+       {"streams", "labels", "info", "dataset", "fps", "slack", "exclude"}},
   };
   return kinds;
 }

@@ -68,25 +68,11 @@ class PairBinReader {
     const std::vector<PickleId>* call = arguments(value, 2);
     if (bin_.pickle.class_name(value) == "_codecs.encode" && call != nullptr &&
         at((*call)[0]).kind == Kind::text && starts_with(at((*call)[1]).text, "latin")) {
-      return latin1_bytes(at((*call)[0]).text, name);
+      std::optional<std::string> bytes = latin1_bytes(at((*call)[0]).text);
+      if (!bytes) fail(name + " holds a letter that is no byte");
+      return bin_.decoded.emplace_back(*std::move(bytes));
     }
     fail(name + " is a " + bin_.pickle.type_name(value) + ", expected bytes or a numpy array of uint8");
-  }
-
-  /// Letters up to 255 of UTF-8, a byte each.
-  std::string_view latin1_bytes(std::string_view text, const std::string& name) {
-    std::string& bytes = bin_.decoded.emplace_back();
-    for (size_t i = 0; i < text.size(); ++i) {
-      const auto lead = static_cast<uint8_t>(text[i]);
-      if (lead < 0x80) {
-        bytes += text[i];
-        continue;
-      }
-      const auto next = static_cast<uint8_t>(i + 1 < text.size() ? text[++i] : 0);
-      if ((lead & 0xFE) != 0xC2 || (next & 0xC0) != 0x80) fail(name + " holds a letter that is no byte");
-      bytes += static_cast<char>((lead & 0x03) << 6 | (next & 0x3F));
-    }
-    return bytes;
   }
 
   bool is_array(PickleId id) const {

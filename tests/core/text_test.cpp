@@ -89,5 +89,12 @@ TEST(Text, TablesAlignNumbersToTheRight) {
             "cut\n");
 }
 
+TEST(Text, BytesOfLatin1) {
+  EXPECT_EQ(latin1_bytes("a\xc2\x80\xc3\xbf"), "a\x80\xff");
+  EXPECT_EQ(latin1_bytes(""), "");
+  EXPECT_EQ(latin1_bytes("\xc4\x80"), std::nullopt);  // U+0100
+  EXPECT_EQ(latin1_bytes("\xc3"), std::nullopt);
+}
+
 }  // namespace
 }  // namespace zoo

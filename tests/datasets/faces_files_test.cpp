@@ -21,7 +21,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::string open_error(const std::string& spec, const std::string& split = "all") {
+std::string face_file_error(const std::string& spec, const std::string& split = "all") {
   return test::error_of([&] { open_faces(spec, split); });
 }
 
@@ -117,7 +117,7 @@ TEST(FacesRecordIo, SplitByIdentity) {
 
 TEST(FacesRecordIo, FaultsNameTheKey) {
   const auto error = [](std::vector<Record> records, const std::string& property = "2,8,8\n") {
-    return open_error("recordio:" + record_folder(records, property));
+    return face_file_error("recordio:" + record_folder(records, property));
   };
   const auto with_label = [](float label) {
     auto records = good_records();
@@ -150,7 +150,7 @@ TEST(FacesRecordIo, DamagedFiles) {
   const std::string folder = record_folder(good_records()), rec = folder + "/train.rec",
                     idx = folder + "/train.idx";
   const std::string bytes = read_file(rec), index = read_file(idx);
-  const auto error = [&] { return open_error("recordio:" + folder); };
+  const auto error = [&] { return face_file_error("recordio:" + folder); };
   write_file(rec, bytes.substr(0, 200));
   EXPECT_THAT(error(), HasSubstr("key 2"));
   write_file(rec, bytes);
@@ -162,7 +162,7 @@ TEST(FacesRecordIo, DamagedFiles) {
   EXPECT_THAT(error(), HasSubstr("key 0"));
   std::remove(rec.c_str());
   EXPECT_THAT(error(), HasSubstr("holds no .rec, expected train.rec with train.idx"));
-  EXPECT_THAT(open_error("recordio:" + folder + "/property"), HasSubstr("is no RecordIO file"));
+  EXPECT_THAT(face_file_error("recordio:" + folder + "/property"), HasSubstr("is no RecordIO file"));
 }
 
 // ---- .bin
@@ -192,14 +192,14 @@ TEST(FacesBin, PicturesAndPairs) {
   EXPECT_EQ(set.images->image(2).at<cv::Vec3b>(0, 0)[0], 3);
   EXPECT_EQ(set.images->record(3).identity, -1);
   EXPECT_EQ(open_faces("bin:" + path)->size(), 4);
-  EXPECT_THAT(open_error("bin:" + path + ",split=val"), HasSubstr("one set without splits"));
+  EXPECT_THAT(face_file_error("bin:" + path + ",split=val"), HasSubstr("one set without splits"));
 }
 
 TEST(FacesBin, FaultsAreOneLine) {
   const std::string path = test::scratch_dir("bin") + "/bad.bin";
   const auto error = [&](const std::string& bytes) {
     write_file(path, bytes);
-    return open_error("bin:" + path);
+    return face_file_error("bin:" + path);
   };
   EXPECT_THAT(error(bin_of({png(1)}, {true})), HasSubstr("bad.bin: 1 pictures for 1 pairs"));
   EXPECT_THAT(error("no pickle"), HasSubstr("bad.bin: byte 0: opcode 0x6e is not known"));

@@ -26,7 +26,7 @@ using ::testing::HasSubstr;
 FaceVerificationSet open_pairs(const std::string& spec, const std::string& split = "val", uint64_t seed = 1) {
   return open_face_pairs(parse_data_spec(spec), split, seed);
 }
-std::string open_error(const std::string& spec, const std::string& split = "val") {
+std::string face_set_error(const std::string& spec, const std::string& split = "val") {
   return test::error_of([&] { open_faces(spec, split); });
 }
 std::string pairs_error(const std::string& spec) {
@@ -120,11 +120,11 @@ TEST(Faces, DrawnLandmarksLieOnTheFeatures) {
 }
 
 TEST(Faces, WrongOptionsOfTheDrawnSet) {
-  EXPECT_THAT(open_error("faces", "test"), HasSubstr("no split 'test', expected one of train, val"));
-  EXPECT_THAT(open_error("faces,size=8"), HasSubstr("size of 'faces,size=8': 8 is out of range"));
-  EXPECT_THAT(open_error("faces,pictures=x"), HasSubstr("pictures=x is no integer"));
-  EXPECT_THAT(open_error("faces,landmarks=maybe"), HasSubstr("expected true or false"));
-  EXPECT_THAT(open_error("shapes"),
+  EXPECT_THAT(face_set_error("faces", "test"), HasSubstr("no split 'test', expected one of train, val"));
+  EXPECT_THAT(face_set_error("faces,size=8"), HasSubstr("size of 'faces,size=8': 8 is out of range"));
+  EXPECT_THAT(face_set_error("faces,pictures=x"), HasSubstr("pictures=x is no integer"));
+  EXPECT_THAT(face_set_error("faces,landmarks=maybe"), HasSubstr("expected true or false"));
+  EXPECT_THAT(face_set_error("shapes"),
               HasSubstr("'shapes' is no data of faces, expected one of faces, faces:, lfw:"));
 }
 
@@ -175,10 +175,11 @@ TEST(Faces, FoldersAreSplitByIdentity) {
   }
   EXPECT_EQ(open_faces("faces:" + folder + ",val_identities=5")->identities().size(), 5u);
   EXPECT_EQ(open_faces("faces:" + folder + ",val_identities=0.5", "train")->identities().size(), 6u);
-  EXPECT_THAT(open_error("faces:" + folder + ",val_identities=12"), HasSubstr("expected 1 to 11 of the 12"));
-  EXPECT_THAT(open_error("faces:" + folder + ",val_identities=2.5"),
+  EXPECT_THAT(face_set_error("faces:" + folder + ",val_identities=12"),
+              HasSubstr("expected 1 to 11 of the 12"));
+  EXPECT_THAT(face_set_error("faces:" + folder + ",val_identities=2.5"),
               HasSubstr("expected a number of identities or a share"));
-  EXPECT_THAT(open_error("faces:" + folder + ",split=test"),
+  EXPECT_THAT(face_set_error("faces:" + folder + ",split=test"),
               HasSubstr("no split 'test', expected one of those found: all, train, val"));
 }
 
@@ -206,11 +207,11 @@ TEST(Faces, FoldersWithSplits) {
 }
 
 TEST(Faces, NothingThere) {
-  EXPECT_THAT(open_error("faces:/nowhere"), HasSubstr("/nowhere is missing, expected a folder or file"));
+  EXPECT_THAT(face_set_error("faces:/nowhere"), HasSubstr("/nowhere is missing, expected a folder or file"));
   const std::string empty = test::scratch_dir("empty");
-  EXPECT_THAT(open_error("faces:" + empty), HasSubstr("no folder with pictures in it"));
+  EXPECT_THAT(face_set_error("faces:" + empty), HasSubstr("no folder with pictures in it"));
   const std::string one = identity_folders(test::scratch_dir("one"), 1, 2);
-  EXPECT_THAT(open_error("faces:" + one), HasSubstr("too few identities to be split"));
+  EXPECT_THAT(face_set_error("faces:" + one), HasSubstr("too few identities to be split"));
 }
 
 TEST(Faces, ListsOfPictures) {
@@ -236,7 +237,7 @@ TEST(Faces, ListsAtFaultNameTheLine) {
   const std::string path = test::scratch_dir("bad") + "/faces.csv";
   const auto error = [&](const std::string& text) {
     write_file(path, text);
-    return open_error("faces:" + path + ",split=all");
+    return face_set_error("faces:" + path + ",split=all");
   };
   EXPECT_EQ(error("a.png,x\nb.png,y,1,2\n"),
             path + ": line 2: 4 fields, expected path,identity or path,identity and 10 landmark numbers");
@@ -274,7 +275,7 @@ TEST(Faces, LfwPairs) {
   const std::string elsewhere = test::scratch_dir("elsewhere") + "/list.txt";
   write_file(elsewhere, "1\nb 1 2\r\nb 1 c 1\r\n");
   EXPECT_EQ(open_pairs("lfw:" + folder + ",pairs=" + elsewhere).pairs.size(), 2u);
-  EXPECT_THAT(open_error("lfw:" + folder + ",split=val"), HasSubstr("one set without splits"));
+  EXPECT_THAT(face_set_error("lfw:" + folder + ",split=val"), HasSubstr("one set without splits"));
 }
 
 TEST(Faces, LfwPairsAtFaultNameTheLine) {
@@ -586,10 +587,10 @@ TEST(Faces, IjbTemplates) {
   EXPECT_FALSE(set.pairs[0].same);
   EXPECT_TRUE(set.pairs[1].same);
   write_file(meta + "face_tid_mid.txt", "1.png 7 70\n3.png 8 80\n");
-  EXPECT_THAT(open_error("ijb:" + folder), HasSubstr("face_tid_mid.txt: line 2: is of another picture"));
+  EXPECT_THAT(face_set_error("ijb:" + folder), HasSubstr("face_tid_mid.txt: line 2: is of another picture"));
   write_file(meta + "template_pair_label.txt", "7 8 2\n");
   write_file(meta + "face_tid_mid.txt", "1.png 7 70\n2.png 8 80\n");
-  EXPECT_THAT(open_error("ijb:" + folder),
+  EXPECT_THAT(face_set_error("ijb:" + folder),
               HasSubstr("line 1: '2' is no label, expected template template 0|1"));
   EXPECT_THAT(pairs_error("ijb:" + folder), HasSubstr("compares templates"));
 }

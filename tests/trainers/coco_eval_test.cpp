@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/numbers.h"
 #include "core/random.h"
 #include "core/text.h"
 #include "tests/support.h"
@@ -18,8 +19,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-const double kNaN = std::nan("");
 
 /// Two images, categories 3 and 1 in this order, one object of 40x40 of category 3 in each image.
 CocoGroundTruth two_objects() {

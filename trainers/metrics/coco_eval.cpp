@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/numbers.h"
 #include "core/text.h"
 
 namespace zoo {
@@ -64,7 +65,7 @@ double pairwise_sum(const double* x, size_t n) {
 /// The mean of the entries that exist, NaN where none does.
 double mean_of_present(std::vector<double> entries) {
   entries.erase(std::remove(entries.begin(), entries.end(), kAbsent), entries.end());
-  if (entries.empty()) return std::numeric_limits<double>::quiet_NaN();
+  if (entries.empty()) return kNaN;
   return pairwise_sum(entries.data(), entries.size()) / static_cast<double>(entries.size());
 }
 

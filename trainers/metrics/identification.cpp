@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "core/numbers.h"
 #include "trainers/metrics/cosines.h"
 #include "trainers/metrics/figure.h"
 
@@ -146,7 +147,7 @@ std::vector<int64_t> Gallery::ranks(const torch::Tensor& probes, const torch::Te
 
 IdentificationMetrics identification_metrics(const std::vector<int64_t>& ranks, int64_t cmc_ranks) {
   const auto rate = [&](int64_t rank) {
-    if (ranks.empty()) return std::numeric_limits<double>::quiet_NaN();
+    if (ranks.empty()) return kNaN;
     const auto found =
         std::count_if(ranks.begin(), ranks.end(), [&](int64_t r) { return r > 0 && r <= rank; });
     return static_cast<double>(found) / static_cast<double>(ranks.size());

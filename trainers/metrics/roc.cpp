@@ -5,13 +5,12 @@
 #include <functional>
 #include <limits>
 
+#include "core/numbers.h"
 #include "datasets/parallel.h"
 
 namespace zoo {
 
 namespace {
-
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 double share(int64_t part, size_t whole) {
   return whole == 0 ? kNaN : static_cast<double>(part) / static_cast<double>(whole);

@@ -6,13 +6,12 @@
 #include <map>
 #include <numeric>
 
+#include "core/numbers.h"
 #include "trainers/metrics/figure.h"
 
 namespace zoo {
 
 namespace {
-
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 /// For each fold, how many of its genuine and impostor pairs are accepted at each threshold.
 class AcceptCounts {

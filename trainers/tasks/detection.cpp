@@ -114,6 +114,7 @@ double DetectionTask::mean_objects(const DetectionBatch& batch) const {
 
 std::pair<torch::Tensor, torch::Tensor> DetectionTask::forward(const DetectionBatch& batch,
                                                                torch::Device device) {
+  fused_.count_pass([this] { return trace_spec(); }, device);
   if (fused_.running()) {
     const torch::Tensor& x = batch.pixels;
     const auto outputs = fused_.run(

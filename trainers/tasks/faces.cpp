@@ -166,6 +166,7 @@ LossTerms FaceTask::loss(const Batch& batch, torch::Device device) {
 }
 
 torch::Tensor FaceTask::forward(const torch::Tensor& images, torch::Device device) {
+  fused_.count_pass([this] { return trace_spec(); }, device);
   if (fused_.running()) return fused_.run({images}).front();
   fused_.lay_out(*model_.module, device);
   const AutocastGuard autocast(device, fused_.precision());
