@@ -1,13 +1,13 @@
 """Inference side by side: zoo against PyTorch (eager, bf16, torch.compile) and OpenVINO, random weights, one run.
 
-    bench/inference.py [--model detr-resnet50|iresnet50] [--size N] [--batch 1] [--threads 2] [--rounds 5]
+    bench/inference.py [--model detr-resnet50|iresnet50|oadtr] [--size N] [--batch 1] [--threads 2] [--rounds 5]
                        [--zoo build/release/zoo] [--skip-compile] [--json]
 
 Every round takes each engine in turn: the Python ones in this process, zoo as `zoo bench` (whose own median over some
 seconds counts for its round). All get the same pictures without padding and warm up first. The table gives the median
 of the rounds, their range, the ratio to eager fp32 of the same run and the rate of arithmetic; below it the rate that a
 plain 3x3 convolution reaches in the same run. detr-resnet50 is transformers' model, iresnet50 the restatement in
-tests/parity/faces.py. Sets up nothing: `scripts/bench` installs what it imports.
+tests/parity/faces.py, oadtr the one in bench/oadtr.py on a window of features. Sets up nothing: `scripts/bench` installs what it imports.
 """
 import argparse
 import copy
@@ -51,9 +51,15 @@ def iresnet50(batch, size):
     return IResNet([3, 4, 14, 3], [64, 128, 256, 512], (size, size)), (torch.randn(batch, 3, size, size),)
 
 
+def oadtr(batch, size):
+    from oadtr import OadTr
+
+    return OadTr(window=size), (torch.randn(batch, size, 3072),)
+
+
 # Recipe: the peer and its inputs, the usual size, GFLOP of a picture of that size (2 x the multiply-accumulates that
 # `zoo summary` counts).
-MODELS = {"detr-resnet50": (detr, 640, 77.06), "iresnet50": (iresnet50, 112, 12.62)}
+MODELS = {"detr-resnet50": (detr, 640, 77.06), "iresnet50": (iresnet50, 112, 12.62), "oadtr": (oadtr, 64, 4.95)}
 
 
 def timed(function):
@@ -74,8 +80,10 @@ def median_of(function, seconds=3.0):
 
 
 def pytorch_engines(plain, inputs, skip_compile):
-    wide = (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
-    last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    pictures = inputs[0].dim() == 4
+    layout = torch.channels_last if pictures else torch.contiguous_format
+    wide = (inputs[0].contiguous(memory_format=layout), *inputs[1:])
+    last = copy.deepcopy(plain).to(memory_format=layout)
     compiled = None if skip_compile else torch.compile(last)
 
     def autocast(model):
@@ -106,8 +114,12 @@ def openvino_engines(model, inputs, threads):
     return engines
 
 
+def shape_of(options):
+    return f"{options.size}x{3072 if options.model == 'oadtr' else options.size}"
+
+
 def zoo_engine(options, precision):
-    command = [options.zoo, "bench", "--model", options.model, "--input-size", f"{options.size}x{options.size}",
+    command = [options.zoo, "bench", "--model", options.model, "--input-size", shape_of(options),
                "--batch-size", str(options.batch), "--threads", str(options.threads), "--precision", precision, "--json"]
 
     def run():
@@ -164,7 +176,7 @@ def report(seconds, options):
     if options.json:
         print(json.dumps({"seconds": seconds, "medians": medians, "convolution_gflops": rate}))
         return
-    print(f"| {options.model} {options.size}x{options.size}, batch {options.batch}, {options.threads} threads | ms | range | x eager | GFLOP/s |")
+    print(f"| {options.model} {shape_of(options)}, batch {options.batch}, {options.threads} threads | ms | range | x eager | GFLOP/s |")
     print("|---|---|---|---|---|")
     for name, median in medians.items():
         low, high = min(seconds[name]), max(seconds[name])

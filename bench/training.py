@@ -1,6 +1,6 @@
 """A training step side by side: zoo against PyTorch, random weights, one run.
 
-    bench/training.py [--model detr-resnet50|iresnet50] [--threads 2] [--rounds 3] [--zoo build/release/zoo] [--compile]
+    bench/training.py [--model detr-resnet50|iresnet50|oadtr] [--threads 2] [--rounds 3] [--zoo build/release/zoo] [--compile]
                       [--json]
 
 detr-resnet50 against transformers' model: the batch is two pictures of 640x480 and 480x640, padded to 640x640, seven
@@ -8,6 +8,7 @@ objects each. A step is forward, matching and losses of all six layers, backward
 stage stay frozen on both sides, dropout is 0.1.
 iresnet50 against the restatement in tests/parity/faces.py: 16 pictures of 112x112, CosFace over 1000 people, clipping
 and SGD with momentum.
+oadtr against the restatement in bench/oadtr.py: 32 windows of 64 steps, current and future cross-entropy, clipping, AdamW.
 Every round takes each engine in turn; the table gives the median of the rounds and the ratio to eager fp32 of the same
 run. Sets up nothing: `scripts/bench` installs what it imports.
 """
@@ -142,6 +143,40 @@ class FaceStep:
         return time.perf_counter() - begin
 
 
+WINDOWS = 32
+
+
+class ActionStep:
+    """One training step of OadTR."""
+
+    work = f"oadtr, batch {WINDOWS} of 64 steps"
+    peer = "PyTorch"
+
+    def __init__(self, last, bf16, compile_):
+        from oadtr import OadTr
+
+        del last  # there are no maps
+        self.model = OadTr().train()
+        self.features = torch.randn(WINDOWS, 64, 3072)
+        self.labels = torch.randint(21, (WINDOWS, 9))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, weight_decay=1e-4, fused=True)
+        self.bf16 = bf16
+        self.run = torch.compile(self.model) if compile_ else self.model
+
+    def __call__(self):
+        begin = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            current, future = self.run(self.features)
+        entropy = torch.nn.functional.cross_entropy
+        loss = entropy(current[:, :21].float(), self.labels[:, 0])
+        loss = loss + 0.5 * entropy(future[..., :21].float().flatten(0, 1), self.labels[:, 1:].flatten())
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        return time.perf_counter() - begin
+
+
 def detr_options(folder):
     write_coco(folder)
     return ["--batch-size", "2", "--input-size", "640x640", "--set", f"data.train=coco:{folder},split=train",
@@ -153,7 +188,12 @@ def face_options(_):
             "--set", "loss.name=cosface"]
 
 
-MODELS = {"detr-resnet50": (DetrStep, detr_options), "iresnet50": (FaceStep, face_options)}
+def action_options(_):
+    return ["--batch-size", str(WINDOWS)]
+
+
+MODELS = {"detr-resnet50": (DetrStep, detr_options), "iresnet50": (FaceStep, face_options),
+          "oadtr": (ActionStep, action_options)}
 
 
 def zoo_engine(options, arguments, precision):

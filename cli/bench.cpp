@@ -9,10 +9,12 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/text.h"
+#include "models/online_action/action_trace.h"
 #include "models/runtime/runtime.h"
 #include "models/summary.h"
 #include "trainers/device.h"
 #include "trainers/progress.h"
+#include "trainers/tasks/online_action.h"
 #include "trainers/training_step.h"
 
 namespace zoo {
@@ -28,7 +30,7 @@ struct BenchFlags {
 
 /// Seconds of repeated steps: warm-up first, then for at least `kSeconds` and `kLeast` steps.
 constexpr double kSeconds = 8;
-constexpr int kLeast = 10, kMost = 500, kWarmUp = 3;
+constexpr int kLeast = 10, kMost = 2000, kWarmUp = 3;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -74,6 +76,7 @@ Json metrics_of(const Measured& measured) {
           {"seconds_min", measured.seconds.front()},
           {"seconds_p10", quantile(measured.seconds, 0.1)},
           {"seconds_p90", quantile(measured.seconds, 0.9)},
+          {"seconds_p99", quantile(measured.seconds, 0.99)},
           {"steps", measured.seconds.size()},
           {"samples_per_second", static_cast<double>(measured.samples) / step},
           {"peak_memory_bytes", peak_resident_memory()},
@@ -121,6 +124,37 @@ Measured bench_inference(Task& task, const Json& config, const std::pair<int64_t
   return measured;
 }
 
+/// Streams side by side, one step after another, each from the state that the last one left.
+Measured bench_streams(ActionTask& task, const Json& config) {
+  const auto streams = config.at("data").at("batch_size").get<int64_t>();
+  const torch::NoGradGuard no_grad;
+  const ActionModel& model = task.model();
+  task.module().eval();
+  const TraceSpec spec = action_step_spec(model);
+  std::vector<torch::Tensor> inputs = {torch::randn({streams, model.feature_size})};
+  for (torch::Tensor& tensor : model.start(streams, torch::kCPU)) inputs.push_back(std::move(tensor));
+  Measured measured;
+  measured.samples = streams;
+  measured.macs = summarize(task.module(), [&] { spec.forward(inputs); }).macs;
+  Runtime runtime(spec, RuntimeOptions{config.at("trainer").at("precision").get<std::string>()});
+  measured.seconds = measure([&] {
+    const std::vector<torch::Tensor> outputs = runtime.run(inputs);
+    std::copy(outputs.end() - static_cast<std::ptrdiff_t>(inputs.size() - 1), outputs.end(),
+              inputs.begin() + 1);
+  });
+  if (log_level() == LogLevel::verbose) log_verbose(step_table(runtime, inputs));
+  measured.precision = runtime.precision();
+  if (!runtime.fallback().empty()) measured.fallback = runtime.fallback();
+  return measured;
+}
+
+/// A model that takes steps is measured by them, any other by a forward pass.
+Measured bench_pass(Task& task, const Json& config, const std::pair<int64_t, int64_t>& size) {
+  auto* actions = dynamic_cast<ActionTask*>(&task);
+  if (actions != nullptr && actions->model().scores_all) return bench_streams(*actions, config);
+  return bench_inference(task, config, size);
+}
+
 Measured bench_training(Task& task, const Json& config) {
   const torch::Device device = resolve_device(config.at("trainer").at("device").get<std::string>());
   task.module().to(device);
@@ -157,6 +191,9 @@ Measured bench_data(Task& task, const Json& config) {
 /// The training data at the wanted size: of faces the network's own, of detection short and long side of every
 /// picture.
 void set_training_size(Json& config, const std::pair<int64_t, int64_t>& size) {
+  if (!config.at("data").contains("transform"))
+    throw UsageError("--input-size: " + config.at("model").at("name").get<std::string>() +
+                     " takes no pictures, expected --set model.window=STEPS");
   Json& transform = config.at("data").at("transform");
   if (transform.contains("input_size")) {
     transform["input_size"] = config.at("model")["input_size"] = {size.first, size.second};
@@ -169,7 +206,7 @@ void set_training_size(Json& config, const std::pair<int64_t, int64_t>& size) {
 
 std::string table(const Json& metrics) {
   Table rows({"figure", "value"});
-  for (const char* name : {"seconds_per_step", "seconds_min", "seconds_p10", "seconds_p90"}) {
+  for (const char* name : {"seconds_per_step", "seconds_min", "seconds_p10", "seconds_p90", "seconds_p99"}) {
     rows.add({name, format("%.5f", metrics.at(name).get<double>())});
   }
   rows.add({"steps", std::to_string(metrics.at("steps").get<int64_t>())});
@@ -210,7 +247,7 @@ int bench(const BenchFlags& flags, const ConfigFlags& configuration) {
   }
   if (size.first == 0) size = loaded.task->default_input_size();
   Measured measured;
-  if (flags.mode == "infer") measured = bench_inference(*loaded.task, loaded.config, size);
+  if (flags.mode == "infer") measured = bench_pass(*loaded.task, loaded.config, size);
   if (flags.mode == "train") measured = bench_training(*loaded.task, loaded.config);
   if (flags.mode == "data") measured = bench_data(*loaded.task, loaded.config);
   const Json metrics = metrics_of(measured);

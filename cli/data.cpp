@@ -7,6 +7,7 @@
 #include "datasets/image.h"
 #include "datasets/make.h"
 #include "datasets/spec.h"
+#include "trainers/action_timeline.h"
 
 namespace zoo {
 
@@ -60,12 +61,16 @@ int run_make(const DataFlags& flags) {
   return 0;
 }
 
+cv::Mat show_samples(const DataSpec& spec) {
+  const std::string& task = data_kind(spec).task;
+  if (task == "verification") return show_faces(*open_face_dataset(spec, "val"));
+  if (task == "online-action") return show_actions(*open_action_dataset(spec, "val"));
+  return show_grid(*open_detection_dataset(spec, "val"));
+}
+
 int show_data(const DataFlags& flags) {
   if (flags.output.empty()) throw UsageError("data show: expected --output FILE.png");
-  const DataSpec spec = parse_data_spec(flags.spec);
-  const bool faces = data_kind(spec).task == "verification";
-  write_image(flags.output, faces ? show_faces(*open_face_dataset(spec, "val"))
-                                  : show_grid(*open_detection_dataset(spec, "val")));
+  write_image(flags.output, show_samples(parse_data_spec(flags.spec)));
   print_text("wrote " + flags.output + "\n");
   return 0;
 }

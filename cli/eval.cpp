@@ -11,6 +11,7 @@
 #include "trainers/tasks/detection.h"
 #include "trainers/tasks/detection_predictions.h"
 #include "trainers/tasks/faces.h"
+#include "trainers/tasks/online_action.h"
 
 namespace zoo {
 
@@ -56,6 +57,10 @@ void save_outputs(const EvalFlags& flags, Task& task, size_t set) {
     for (const std::string& file : prediction_files(flags, "predictions.json", set))
       write_coco_results(file, detection->detections());
   }
+  if (auto* actions = dynamic_cast<ActionTask*>(&task)) {
+    for (const std::string& file : prediction_files(flags, "predictions.safetensors", set))
+      save_safetensors(file, actions->predictions());
+  }
   if (auto* faces = dynamic_cast<FaceTask*>(&task)) {
     for (const std::string& file : prediction_files(flags, "predictions.safetensors", set))
       save_safetensors(file, faces->predictions());
@@ -82,6 +87,7 @@ int evaluate_model(const EvalFlags& flags, const ConfigFlags& configuration) {
         loaded.task->evaluate(loaded.device, [&](int64_t done, int64_t all) { line.update(done, all); })};
     line.finish();
     save_outputs(flags, *loaded.task, results.size());
+    if (auto* actions = dynamic_cast<ActionTask*>(loaded.task.get())) result.details = actions->details();
     if (auto* faces = dynamic_cast<FaceTask*>(loaded.task.get())) {
       result.details = faces->details();
       curves.push_back({result.data, faces->roc()});
@@ -116,7 +122,7 @@ int identify_faces(const EvalFlags& flags, const ConfigFlags& configuration) {
 
 int evaluate(const EvalFlags& flags, const ConfigFlags& configuration) {
   if (!flags.task.empty())
-    require_choice("--task", flags.task, {"detection", "verification", "identification"});
+    require_choice("--task", flags.task, {"detection", "verification", "identification", "online-action"});
   if (!flags.predictions.empty()) return evaluate_predictions(flags, configuration);
   if (flags.task == "identification") return identify_faces(flags, configuration);
   return evaluate_model(flags, configuration);
@@ -150,9 +156,11 @@ Command eval_command(CLI::App& parent) {
   add_text(
       *app, "--predictions", flags->predictions, "FILE",
       "Score this file instead of a model: COCO results, or safetensors of faces (a b same [fold]; gallery "
-      "gallery_labels probes probe_labels; embeddings with --data ijb:)");
-  add_text(*app, "--task", flags->task, "NAME",
-           "detection, verification or identification, where the file or the model does not tell");
+      "gallery_labels probes probe_labels; embeddings with --data ijb:) or of online actions (scores labels "
+      "[ambiguous])");
+  add_text(
+      *app, "--task", flags->task, "NAME",
+      "detection, verification, identification or online-action, where the file or the model does not tell");
   add_texts(*app, "--data", flags->data, "SPEC",
             "Data to score on (split val); may be given again. Identification: gallery, then probes");
   add_text(*app, "--references", flags->references, "FILE",

@@ -9,6 +9,7 @@
 #include "core/formats/safetensors.h"
 #include "core/text.h"
 #include "models/weights/state_dict.h"
+#include "trainers/metrics/online_action.h"
 #include "trainers/tasks/detection_predictions.h"
 #include "trainers/tasks/face_scores.h"
 
@@ -35,31 +36,30 @@ class PredictionFile {
   explicit PredictionFile(const std::string& path) : state_(load_tensors(path)), path_(path) {}
 
   bool has(const char* name) const { return state_.find(name) != nullptr; }
+  const torch::Tensor& tensor(const char* name) const {
+    const torch::Tensor* found = state_.find(name);
+    if (found == nullptr) throw Error(path_ + ": has no tensor '" + std::string(name) + "'");
+    return *found;
+  }
   /// [N,D] of a float type.
   torch::Tensor matrix(const char* name) const {
-    const torch::Tensor& tensor = require(name);
-    if (tensor.dim() != 2 || !tensor.is_floating_point() || tensor.size(1) == 0)
+    const torch::Tensor& found = tensor(name);
+    if (found.dim() != 2 || !found.is_floating_point() || found.size(1) == 0)
       fail(name, "is no matrix of floats");
-    return tensor;
+    return found;
   }
   /// [N] of an integer type or bool, as int64.
   torch::Tensor labels(const char* name, int64_t count) const {
-    const torch::Tensor& tensor = require(name);
-    if (tensor.dim() != 1 || tensor.size(0) != count || tensor.is_floating_point())
+    const torch::Tensor& found = tensor(name);
+    if (found.dim() != 1 || found.size(0) != count || found.is_floating_point())
       fail(name, format("is no list of %lld integers", static_cast<long long>(count)));
-    return tensor.to(torch::kLong).contiguous();
+    return found.to(torch::kLong).contiguous();
   }
   [[noreturn]] void fail(const char* name, const std::string& what) const {
     throw Error(path_ + ": tensor '" + name + "' " + what);
   }
 
  private:
-  const torch::Tensor& require(const char* name) const {
-    const torch::Tensor* tensor = state_.find(name);
-    if (tensor == nullptr) throw Error(path_ + ": has no tensor '" + std::string(name) + "'");
-    return *tensor;
-  }
-
   StateDict state_;
   std::string path_;
 };
@@ -149,6 +149,22 @@ VerifyOptions verify_options(const ConfigFlags& configuration) {
   return options;
 }
 
+/// Column 0 is background; the file does not tell the steps' order or time.
+int score_actions(const EvalFlags& flags, const PredictionFile& file) {
+  require_no_data(flags);
+  const auto tensor = [&](const char* name) { return file.has(name) ? file.tensor(name) : torch::Tensor(); };
+  const ActionProtocol protocol;
+  const OnlineActionMetrics metrics =
+      online_action_metrics({listed_action_scores(file.tensor("scores"), file.tensor("labels"),
+                                                  tensor("ambiguous"), flags.predictions)},
+                            protocol, 1, flags.predictions);
+  const ActionNaming naming;
+  report_results(
+      flags, nullptr,
+      {{"", online_action_json(metrics, naming), online_action_details(metrics, protocol, naming)}}, {});
+  return 0;
+}
+
 bool holds_tensors(const std::string& path) {
   const MappedFile file(path);
   return is_safetensors(file.data(), file.size());
@@ -159,18 +175,20 @@ bool holds_tensors(const std::string& path) {
 int evaluate_predictions(const EvalFlags& flags, const ConfigFlags& configuration) {
   if (!flags.weights.empty()) throw UsageError("--predictions and --weights exclude each other");
   const VerifyOptions options = verify_options(configuration);
-  const bool faces = flags.task == "verification" || flags.task == "identification";
-  if (!faces && (flags.task == "detection" || !holds_tensors(flags.predictions)))
+  const bool tensors = !flags.task.empty() && flags.task != "detection";
+  if (!tensors && (flags.task == "detection" || !holds_tensors(flags.predictions)))
     return score_detections(flags);
   const PredictionFile file(flags.predictions);
   if (flags.task == "identification" || (flags.task.empty() && file.has("gallery")))
     return score_gallery(flags, file, options);
+  if (flags.task == "online-action" || (flags.task.empty() && file.has("scores")))
+    return score_actions(flags, file);
   if (file.has("embeddings")) return score_templates(flags, file, options);
   if (flags.task.empty() && !file.has("a"))
     throw Error(
         flags.predictions +
         ": its tensors tell no task, expected a b same (verification) or gallery gallery_labels probes "
-        "probe_labels (identification)");
+        "probe_labels (identification) or scores labels (online-action)");
   return score_pairs_of_file(flags, file, options);
 }
 

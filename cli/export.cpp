@@ -21,9 +21,16 @@ struct ExportFlags {
 /// What the extra file zoo.json of a TorchScript file says.
 std::string description(const LoadedModel& loaded) {
   const auto metadata = loaded.task->weight_metadata();
-  const TraceSpec spec = loaded.task->trace_spec();
-  Json document = {{"recipe", loaded.recipe->name}, {"config", loaded.config}, {"inputs", spec.inputs},
-                   {"outputs", spec.outputs},       {"zoo", kZooVersion},      {"torch", TORCH_VERSION}};
+  const std::vector<TraceSpec> methods = loaded.task->exported_methods();
+  Json document = {{"recipe", loaded.recipe->name},
+                   {"config", loaded.config},
+                   {"inputs", methods.front().inputs},
+                   {"outputs", methods.front().outputs},
+                   {"methods", Json::object()},
+                   {"zoo", kZooVersion},
+                   {"torch", TORCH_VERSION}};
+  for (const TraceSpec& method : methods)
+    document["methods"][method.method] = {{"inputs", method.inputs}, {"outputs", method.outputs}};
   for (const auto& [key, text] : metadata) document[key.substr(key.find('.') + 1)] = Json::parse(text);
   return dump_json(document);
 }
@@ -68,9 +75,9 @@ int export_weights(const ExportFlags& flags, const ConfigFlags& configuration) {
   Json document = {
       {"command", "export"}, {"model", loaded.recipe->name}, {"data", nullptr}, {"output", flags.output}};
   if (torchscript) {
-    const TraceSpec spec = loaded.task->trace_spec();
-    document["metrics"] = {{"max_difference", export_torchscript(spec, flags.output, description(loaded))},
-                           {"checked_variants", spec.variants}};
+    const std::vector<TraceSpec> methods = loaded.task->exported_methods();
+    document["metrics"] = {{"max_difference", export_torchscript(methods, flags.output, description(loaded))},
+                           {"checked_variants", methods.front().variants}};
   } else {
     const PublishedWeights published = in_layout(loaded, layout);
     const bool single_file = ends_with(flags.output, ".safetensors") || ends_with(flags.output, ".pth");
@@ -104,7 +111,8 @@ Command export_command(CLI::App& parent) {
   add_text(*app, "--model", flags->model, "NAME", "Recipe, needed for foreign weights only");
   add_text(*app, "--output", flags->output, "FILE|DIR",
            "FILE.pt is TorchScript; FILE.safetensors, FILE.pth or a folder are weights");
-  add_text(*app, "--layout", flags->layout, "NAME", "zoo, original, hf, hf-timm, insightface: names of the tensors");
+  add_text(*app, "--layout", flags->layout, "NAME",
+           "zoo, original, hf, hf-timm, insightface: names of the tensors");
   app->add_flag("--json", flags->json, "Print one JSON document");
   auto configuration = std::make_shared<ConfigFlags>(*app, std::vector<std::string>{"--threads"});
   return {app, [flags, configuration] { return export_weights(*flags, *configuration); }};

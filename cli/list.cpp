@@ -40,6 +40,9 @@ std::vector<Listed> listed_losses() {
       {"detr", "detection", "set matching: cross-entropy, L1 and GIoU after every decoder layer"}};
   for (const FaceLossInfo& loss : face_losses())
     rows.push_back({loss.name, "verification", loss.description});
+  rows.push_back(
+      {"softmax", "online-action", "cross-entropy of current and future steps, ambiguous ones left out"});
+  rows.push_back({"bce", "online-action", "the same for labels that do not exclude each other"});
   return rows;
 }
 
@@ -48,6 +51,8 @@ std::vector<Listed> listed_metrics() {
       {"AP", "detection", "COCO's twelve numbers: AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl"},
       {"accuracy", "verification", "LFW's ten folds: accuracy accuracy_std threshold auc eer tar_at_far"},
       {"rank1", "identification", "one gallery, many probes: rank1 rank5 cmc"},
+      {"mAP", "online-action",
+       "every step ranked by class: mAP mcAP, mAP of each anticipated time, per_class"},
       {"cosine", "verify.metric", "cosine of two embeddings"},
       {"euclidean", "verify.metric", "distance of two embeddings with their lengths"},
       {"chi_square", "verify.metric", "DeepFace's weighted chi-square, fitted"},

@@ -9,6 +9,7 @@
 #include "trainers/signals.h"
 #include "trainers/tasks/detection.h"
 #include "trainers/tasks/faces.h"
+#include "trainers/tasks/online_action.h"
 
 namespace zoo {
 
@@ -36,30 +37,40 @@ int predict(const PredictFlags& flags, const ConfigFlags& configuration) {
     edits.insert(edits.begin(), {"data.batch_size", "1", "--batch-size"});
   LoadedModel loaded =
       load_model(flags.weights, flags.model, Purpose::inference, configuration.config_file(), edits);
-  make_folders(flags.output);
+  auto* actions = dynamic_cast<ActionTask*>(loaded.task.get());
+  if (actions == nullptr && (flags.stream || !flags.save_state.empty() || !flags.load_state.empty()))
+    throw UsageError("--stream, --save-state and --load-state: " + loaded.recipe->name +
+                     " is no model of online actions");
+  if (!flags.stream) make_folders(flags.output);
   install_signal_handlers();
   std::vector<std::string> failures;
   if (auto* detection = dynamic_cast<DetectionTask*>(loaded.task.get())) {
     failures = predict_objects(flags, loaded, *detection);
   } else if (auto* faces = dynamic_cast<FaceTask*>(loaded.task.get())) {
     failures = predict_faces(flags, loaded, *faces);
+  } else if (actions != nullptr) {
+    failures = predict_actions(flags, loaded, *actions);
   } else {
     throw Error(loaded.recipe->name + " has no predictions to draw");
   }
   require_no_failure(failures);
-  if (stop_requested()) throw Interrupted("interrupted, the predictions so far are in " + flags.output);
+  if (stop_requested())
+    throw Interrupted("interrupted" +
+                      (flags.stream ? "" : ", the predictions so far are in " + flags.output));
   return 0;
 }
 
 }  // namespace
 
 Command predict_command(CLI::App& parent) {
-  CLI::App* app =
-      parent.add_subcommand("predict", "Predict on pictures, videos or a camera; compare two faces");
+  CLI::App* app = parent.add_subcommand(
+      "predict", "Predict on pictures, videos, a camera or streams of features; compare two faces");
   auto flags = std::make_shared<PredictFlags>();
   app->add_option("INPUT", flags->inputs,
                   "Files, folders, globs, videos, camera:N, or - for a picture on stdin; of faces also a CSV "
-                  "path,identity,10 landmark numbers. Two faces are compared, else embeddings are written")
+                  "path,identity,10 landmark numbers. Two faces are compared, else embeddings are written. "
+                  "Online actions: "
+                  "features:PATH; with --stream also a pipe, - for stdin")
       ->type_name("");
   add_text(*app, "--weights", flags->weights, "FILE|RUN", "Weights: a run, zoo's or published ones");
   add_text(*app, "--model", flags->model, "NAME", "Recipe, needed for foreign weights only");
@@ -70,6 +81,9 @@ Command predict_command(CLI::App& parent) {
   add_text(*app, "--output", flags->output, "DIR",
            "Folder for predictions.json or embeddings.safetensors, and pictures (predictions)");
   app->add_flag("--no-images", flags->no_images, "Draw nothing");
+  app->add_flag("--stream", flags->stream, "Online actions: one JSON line a step, while steps arrive");
+  add_text(*app, "--save-state", flags->save_state, "FILE", "Write the stream's state at its end");
+  add_text(*app, "--load-state", flags->load_state, "FILE", "Go on from a state that --save-state wrote");
   app->add_flag("--json", flags->json, "Print one JSON document");
   auto configuration = std::make_shared<ConfigFlags>(
       *app, std::vector<std::string>{"--batch-size", "--device", "--precision", "--threads"});

@@ -8,13 +8,15 @@
 
 namespace zoo {
 
+class ActionTask;
 class DetectionTask;
 class FaceTask;
 
 struct PredictFlags {
   std::string weights, model, threshold, max_detections, classes, output = "predictions";
+  std::string save_state, load_state;  ///< of a stream
   std::vector<std::string> inputs;
-  bool no_images = false, json = false;
+  bool no_images = false, json = false, stream = false;
 };
 
 constexpr int64_t kAllDetections = 1 << 30;
@@ -23,5 +25,7 @@ constexpr int64_t kAllDetections = 1 << 30;
 std::vector<std::string> predict_objects(const PredictFlags& flags, const LoadedModel& loaded,
                                          DetectionTask& task);
 std::vector<std::string> predict_faces(const PredictFlags& flags, const LoadedModel& loaded, FaceTask& task);
+std::vector<std::string> predict_actions(const PredictFlags& flags, const LoadedModel& loaded,
+                                         ActionTask& task);
 
 }  // namespace zoo

@@ -101,8 +101,12 @@ CommandResult run_command(const std::vector<std::string>& command, const std::st
   return result;
 }
 
+std::string program() {
+  return binary_dir() + "/zoo";
+}
+
 CommandResult zoo_run(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), binary_dir() + "/zoo");
+  arguments.insert(arguments.begin(), program());
   return run_command(arguments);
 }
 

@@ -23,7 +23,9 @@ struct CommandResult {
 /// Runs a program with arguments (no shell) and waits. `input` is its standard input.
 CommandResult run_command(const std::vector<std::string>& command, const std::string& input = "");
 
-/// Runs the program `zoo` of the build tree with these arguments.
+/// The program `zoo` of the build tree.
+std::string program();
+/// Runs it with these arguments.
 CommandResult zoo_run(std::vector<std::string> arguments);
 
 /// The JSON that `zoo ARGUMENTS` prints; fails the running test where the program does not exit with 0.

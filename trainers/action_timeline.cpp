@@ -5,8 +5,8 @@
 #include <opencv2/imgproc.hpp>
 #include <stdexcept>
 
+#include "core/error.h"
 #include "core/text.h"
-#include "datasets/image.h"
 #include "trainers/canvas.h"
 
 namespace zoo {
@@ -166,7 +166,7 @@ int legend_rows(Canvas& canvas, const std::vector<std::pair<cv::Scalar, std::str
 
 }  // namespace
 
-void draw_action_timeline(const std::string& png, const ActionTimeline& timeline) {
+cv::Mat draw_action_timeline(const ActionTimeline& timeline) {
   if (timeline.scores.dim() != 2 || timeline.scores.size(0) == 0)
     throw std::invalid_argument("draw_action_timeline: no steps");
   const TimelineData data(timeline);
@@ -177,14 +177,38 @@ void draw_action_timeline(const std::string& png, const ActionTimeline& timeline
   canvas.text(timeline.title, {kLeft, 34}, 16, kInk);
   draw_time_axis(canvas, static_cast<double>(data.steps()) / timeline.steps_per_second);
   draw_score_lines(canvas, data);
-  const auto band = [&](const char* name, int top, const cv::Mat& picture) {
+  const auto band = [&](const std::string& name, int top, const cv::Mat& picture) {
     canvas.text(name, {kLeft - 12, top + kBandHeight / 2.0 + 5}, 11, kQuietInk, 1);
     canvas.picture(picture, {kLeft, top});
   };
   if (data.labelled()) band("truth", kTruthTop, truth_band(data));
-  band("predicted", kPredictedTop, predicted_band(data));
+  band(timeline.scores_name, kPredictedTop, predicted_band(data));
   legend_rows(canvas, legend, true);
-  write_image(png, canvas.finished());
+  return canvas.finished();
+}
+
+cv::Mat show_actions(const ActionDataset& videos, int64_t count) {
+  if (!videos.labelled()) throw Error(videos.description() + ": has no labels to show");
+  std::vector<cv::Mat> pictures;
+  int height = 0;
+  for (int64_t i = 0; i < std::min(count, videos.size()); ++i) {
+    const LabelTable& labels = videos.labels(i);
+    pictures.push_back(draw_action_timeline({videos.name(i),
+                                             videos.class_names(),
+                                             labels.tensor(),
+                                             {},
+                                             labels.ambiguous_tensor(),
+                                             videos.steps_per_second(),
+                                             "truth"}));
+    height += pictures.back().rows;
+  }
+  cv::Mat sheet(height, kTimelineWidth, CV_8UC3);
+  int top = 0;
+  for (const cv::Mat& picture : pictures) {
+    picture.copyTo(sheet.rowRange(top, top + picture.rows));
+    top += picture.rows;
+  }
+  return sheet;
 }
 
 }  // namespace zoo

@@ -77,6 +77,8 @@ class Task {
 
   /// The exported signature.
   virtual TraceSpec trace_spec() = 0;
+  /// All methods of an exported file, that one first.
+  virtual std::vector<TraceSpec> exported_methods() { return {trace_spec()}; }
   /// Inputs of that signature of a batch size and (height, width), unpadded; for summaries and benchmarks.
   virtual std::vector<torch::Tensor> example_inputs(int64_t batch_size,
                                                     std::pair<int64_t, int64_t> size) const = 0;

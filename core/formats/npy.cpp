@@ -1,6 +1,7 @@
 #include "core/formats/npy.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "core/formats/byte_reader.h"
@@ -125,9 +126,16 @@ std::vector<int64_t> fortran_strides(const std::vector<int64_t>& shape) {
 
 }  // namespace
 
-TensorEntry read_npy(const uint8_t* bytes, uint64_t size, const std::string& path) {
-  ByteReader file(bytes, size, path);
-  if (size < kMagic.size() || file.take(kMagic.size(), "magic") != kMagic) {
+uint64_t npy_header_end(const uint8_t* prefix) {
+  const bool wide = prefix[kMagic.size()] > 1;
+  const uint64_t start = kMagic.size() + 2 + (wide ? 4 : 2);
+  uint64_t length = 0;
+  std::memcpy(&length, prefix + kMagic.size() + 2, wide ? 4 : 2);
+  return start + length;
+}
+
+TensorEntry read_npy_header(ByteReader& file) {
+  if (file.remaining() < kMagic.size() || file.take(kMagic.size(), "magic") != kMagic) {
     file.fail_at(0, "is no NumPy array (.npy)");
   }
   const auto major = file.number<uint8_t>("version");
@@ -141,6 +149,13 @@ TensorEntry read_npy(const uint8_t* bytes, uint64_t size, const std::string& pat
   entry.dtype = element_type(header.type, file);
   entry.shape = header.shape;
   entry.offset = file.position();
+  entry.strides = header.fortran ? fortran_strides(entry.shape) : contiguous_strides(entry.shape);
+  return entry;
+}
+
+TensorEntry read_npy(const uint8_t* bytes, uint64_t size, const std::string& path) {
+  ByteReader file(bytes, size, path);
+  TensorEntry entry = read_npy_header(file);
   uint64_t count = 0, wanted = 0;
   const bool sane = element_count(entry.shape, count) &&
                     !__builtin_mul_overflow(count, static_cast<uint64_t>(dtype_size(entry.dtype)), &wanted);
@@ -148,7 +163,6 @@ TensorEntry read_npy(const uint8_t* bytes, uint64_t size, const std::string& pat
     file.fail(std::to_string(file.remaining()) + " bytes of data, expected " + dtype_name(entry.dtype) + " " +
               shape_text(entry.shape.data(), entry.shape.size()));
   }
-  entry.strides = header.fortran ? fortran_strides(entry.shape) : contiguous_strides(entry.shape);
   return entry;
 }
 

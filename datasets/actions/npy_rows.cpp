@@ -39,8 +39,6 @@ bool all_finite(const float* values, int64_t count) {
   return std::all_of(doubts, doubts + kLanes, [](float doubt) { return doubt == 0; });
 }
 
-using ConvertRow = void (*)(const uint8_t*, int64_t, int64_t, float*);
-
 ConvertRow converter(DType dtype) {
   switch (dtype) {
     case DType::f16:
@@ -63,12 +61,22 @@ ConvertRow converter(DType dtype) {
 
 }  // namespace
 
+ConvertRow row_converter(DType dtype, const std::string& where) {
+  if (const ConvertRow found = converter(dtype)) return found;
+  throw Error(where + ": elements of type " + dtype_name(dtype) +
+              ", expected float16, float32, float64, uint8, bool, int32 or int64");
+}
+
+void require_finite(const float* row, int64_t count, const std::string& where, int64_t step) {
+  if (all_finite(row, count)) return;
+  const int64_t at = std::find_if(row, row + count, [](float v) { return !std::isfinite(v); }) - row;
+  throw Error(format("%s: step %lld: element %lld is %g, expected finite numbers", where.c_str(),
+                     static_cast<long long>(step), static_cast<long long>(at), static_cast<double>(row[at])));
+}
+
 NpyRows::NpyRows(const std::string& path) : file_(path), entry_(read_npy(file_.data(), file_.size(), path)) {
   const std::string shape = shape_text(entry_.shape.data(), entry_.shape.size());
-  if (converter(entry_.dtype) == nullptr) {
-    throw Error(path + ": elements of type " + dtype_name(entry_.dtype) +
-                ", expected float16, float32, float64, uint8, bool, int32 or int64");
-  }
+  convert_ = row_converter(entry_.dtype, path);
   if (entry_.shape.empty()) throw Error(path + ": is one number, expected an array with a row for each step");
   if (entry_.shape.size() > 2 && entry_.strides != contiguous_strides(entry_.shape)) {
     throw Error(path + ": shape " + shape + " in Fortran order, expected C order or a matrix");
@@ -81,11 +89,8 @@ void NpyRows::read(int64_t row, float* to) const {
   const int64_t within = entry_.shape.size() == 2 ? entry_.strides[1] : 1;  // else in one piece
   const auto size = static_cast<uint64_t>(dtype_size(entry_.dtype));
   const uint8_t* from = file_.data() + entry_.offset + static_cast<uint64_t>(row * entry_.strides[0]) * size;
-  converter(entry_.dtype)(from, within, columns_, to);
-  if (all_finite(to, columns_)) return;
-  const int64_t at = std::find_if(to, to + columns_, [](float v) { return !std::isfinite(v); }) - to;
-  throw Error(format("%s: step %lld: element %lld is %g, expected finite numbers", path().c_str(),
-                     static_cast<long long>(row), static_cast<long long>(at), static_cast<double>(to[at])));
+  convert_(from, within, columns_, to);
+  require_finite(to, columns_, path(), row);
 }
 
 }  // namespace zoo

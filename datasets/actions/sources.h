@@ -15,6 +15,13 @@ namespace zoo {
 
 // Where streams of features and their labels come from.
 
+/// Numbers of a file, `stride` elements apart, as floats.
+using ConvertRow = void (*)(const uint8_t* from, int64_t stride, int64_t count, float* to);
+/// Throws Error naming `where` for a type that features do not have.
+ConvertRow row_converter(DType dtype, const std::string& where);
+/// Throws Error naming `where` and the step unless all numbers are finite.
+void require_finite(const float* row, int64_t count, const std::string& where, int64_t step);
+
 /// A NumPy array of numbers, one row a step, mapped into memory; rows are converted as they are asked for. Everything
 /// behind the first dimension is one row. Throws Error naming the file for what is no such array.
 class NpyRows {
@@ -31,6 +38,7 @@ class NpyRows {
  private:
   MappedFile file_;
   TensorEntry entry_;
+  ConvertRow convert_ = nullptr;
   int64_t columns_ = 1;
 };
 

@@ -110,24 +110,23 @@ std::string reason(const c10::Error& error) {
   return text.substr(0, text.find('\n'));
 }
 
-std::vector<torch::Tensor> run(Module& loaded, const std::vector<torch::Tensor>& inputs,
-                               const std::string& path) {
+std::vector<torch::Tensor> run(Module& loaded, const std::string& method,
+                               const std::vector<torch::Tensor>& inputs, const std::string& path) {
   try {
-    return as_tensors(loaded.forward({inputs.begin(), inputs.end()}));
+    return as_tensors(loaded.get_method(method)({inputs.begin(), inputs.end()}));
   } catch (const std::exception&) {  // of torch's interpreter, with a stack trace for message
     throw Error(path + ": the traced model fails on inputs of " + shapes_of(inputs) +
                 ", expected one that holds for every size");
   }
 }
 
-/// Runs the saved file on every example against the live module; the largest difference.
-double check(const TraceSpec& spec, const std::string& file, const std::string& path) {
-  Module loaded = torch::jit::load(file);
+/// Runs a method of the saved file on every example against the live module; the largest difference.
+double check(const TraceSpec& spec, Module& loaded, const std::string& path) {
   double most = 0;
   for (int variant = 0; variant < spec.variants; ++variant) {
     const auto inputs = spec.example(variant);
     const auto expected = spec.forward(inputs);
-    const auto found = run(loaded, inputs, path);
+    const auto found = run(loaded, spec.method, inputs, path);
     for (size_t i = 0; i < expected.size(); ++i) {
       const double far = i < found.size() ? difference(found[i], expected[i]) : kInfinity;
       most = std::max(most, far);
@@ -150,12 +149,15 @@ std::shared_ptr<torch::jit::Graph> record(const TraceSpec& spec, const std::vect
       .first->graph;
 }
 
-/// A script module with the method `forward`.
-Module trace_module(const TraceSpec& spec, const std::vector<torch::Tensor>& inputs) {
+/// A script module with the methods of the specs.
+Module trace_module(const std::vector<TraceSpec>& methods) {
   auto unit = std::make_shared<torch::jit::CompilationUnit>();
-  Module self = mirror(*spec.module, "__torch__.Model", unit);
-  const auto graph = record(spec, inputs, /*outplace=*/false, &self);
-  self.type()->addMethod(unit->create_function(c10::QualifiedName(*self.type()->name(), "forward"), graph));
+  Module self = mirror(*methods.front().module, "__torch__.Model", unit);
+  for (const TraceSpec& spec : methods) {
+    const auto graph = record(spec, spec.example(0), /*outplace=*/false, &self);
+    const c10::QualifiedName name(*self.type()->name(), spec.method);
+    self.type()->addMethod(unit->create_function(name, graph));
+  }
   return self;
 }
 
@@ -186,15 +188,22 @@ std::shared_ptr<torch::jit::Graph> trace_graph(const TraceSpec& spec,
 }
 
 double export_torchscript(const TraceSpec& spec, const std::string& path, const std::string& zoo_json) {
+  return export_torchscript(std::vector<TraceSpec>{spec}, path, zoo_json);
+}
+
+double export_torchscript(const std::vector<TraceSpec>& methods, const std::string& path,
+                          const std::string& zoo_json) {
   const torch::NoGradGuard no_grad;
-  const OnCpuInEval ready(*spec.module);
+  const OnCpuInEval ready(*methods.front().module);
   AtomicFile file(path);
   try {
-    trace_module(spec, spec.example(0)).save(file.temporary_path(), {{"zoo.json", zoo_json}});
+    trace_module(methods).save(file.temporary_path(), {{"zoo.json", zoo_json}});
   } catch (const c10::Error& error) {
     throw Error("cannot write " + path + ": " + reason(error));
   }
-  const double most = check(spec, file.temporary_path(), path);
+  Module loaded = torch::jit::load(file.temporary_path());
+  double most = 0;
+  for (const TraceSpec& spec : methods) most = std::max(most, check(spec, loaded, path));
   file.commit();
   return most;
 }

@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <vector>
 
 #include "models/export/trace.h"
 
@@ -10,5 +11,9 @@ namespace zoo {
 /// one, and compared with the live module: Error, and no file, where an output differs by more than 1e-4 of
 /// its own scale. Gives the largest difference. The file is kept whole: beside and renamed.
 double export_torchscript(const TraceSpec& spec, const std::string& path, const std::string& zoo_json);
+
+/// The same for several methods of one module in one file, each a spec with a `method` of its own.
+double export_torchscript(const std::vector<TraceSpec>& methods, const std::string& path,
+                          const std::string& zoo_json);
 
 }  // namespace zoo

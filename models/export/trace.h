@@ -19,6 +19,7 @@ struct TraceSpec {
   std::function<std::vector<torch::Tensor>(int variant)> example;
   int variants = 4;
   std::vector<std::string> inputs, outputs;  ///< names of the signature, for documentation in zoo.json
+  std::string method = "forward";            ///< what it is called in a file
 };
 
 }  // namespace zoo

@@ -18,14 +18,31 @@ torch::Tensor attend_with_dropout(const torch::Tensor& q, const torch::Tensor& k
                                   const torch::Tensor& mask, double p) {
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
   torch::Tensor scores = torch::matmul(q * scale, k.transpose(-2, -1));  // [B,heads,T,S]
-  if (mask.defined())
-    scores = scores.masked_fill(mask.logical_not(), -std::numeric_limits<double>::infinity());
+  if (mask.defined()) {
+    scores = mask.scalar_type() == torch::kBool
+                 ? scores.masked_fill(mask.logical_not(), -std::numeric_limits<double>::infinity())
+                 : scores + mask;
+  }
   // The safe one gives zeros where nothing may be attended to.
   const torch::Tensor weights = mask.defined() ? at::_safe_softmax(scores, -1) : scores.softmax(-1);
   return torch::matmul(hashed_dropout(weights, p, /*training=*/true), v);
 }
 
 }  // namespace
+
+torch::Tensor attend_by_heads(const torch::Tensor& query, const torch::Tensor& key,
+                              const torch::Tensor& value, int64_t heads, const torch::Tensor& mask,
+                              double dropout) {
+  const auto split = [&](const torch::Tensor& x) {  // [B,N,D] -> [B,heads,N,D/heads]
+    return x.unflatten(-1, {heads, x.size(-1) / heads}).transpose(1, 2);
+  };
+  const torch::Tensor q = split(query), k = split(key), v = split(value);
+  const torch::Tensor attended = dropout > 0
+                                     ? attend_with_dropout(q, k, v, mask, dropout)
+                                     : at::scaled_dot_product_attention(
+                                           q, k, v, mask.defined() ? std::make_optional(mask) : std::nullopt);
+  return attended.transpose(1, 2).flatten(2);  // [B,T,D]
+}
 
 MultiHeadAttentionImpl::MultiHeadAttentionImpl(int64_t dim, int64_t heads, double dropout)
     : dim_(dim), heads_(heads), dropout_(dropout) {
@@ -59,6 +76,12 @@ torch::Tensor MultiHeadAttentionImpl::project_value(const torch::Tensor& x) {
   return torch::linear(x, value_weight(), value_bias());
 }
 
+std::pair<torch::Tensor, torch::Tensor> MultiHeadAttentionImpl::project_key_value(const torch::Tensor& x) {
+  const auto parts =
+      torch::linear(x, in_proj_weight.slice(0, dim_), in_proj_bias.slice(0, dim_)).chunk(2, -1);
+  return {parts[0], parts[1]};
+}
+
 torch::Tensor MultiHeadAttentionImpl::key_weight() const {
   return in_proj_weight.slice(0, dim_, 2 * dim_);
 }
@@ -74,15 +97,7 @@ torch::Tensor MultiHeadAttentionImpl::value_bias() const {
 
 torch::Tensor MultiHeadAttentionImpl::attend(const torch::Tensor& query, const torch::Tensor& key,
                                              const torch::Tensor& value, const torch::Tensor& mask) {
-  const auto heads = [&](const torch::Tensor& x) {  // [B,N,D] -> [B,heads,N,D/heads]
-    return x.unflatten(-1, {heads_, dim_ / heads_}).transpose(1, 2);
-  };
-  const torch::Tensor q = heads(query), k = heads(key), v = heads(value);
-  const torch::Tensor attended = is_training() && dropout_ > 0
-                                     ? attend_with_dropout(q, k, v, mask, dropout_)
-                                     : at::scaled_dot_product_attention(
-                                           q, k, v, mask.defined() ? std::make_optional(mask) : std::nullopt);
-  return out_proj(attended.transpose(1, 2).flatten(2));  // [B,T,D]
+  return out_proj(attend_by_heads(query, key, value, heads_, mask, is_training() ? dropout_ : 0));
 }
 
 torch::Tensor key_mask(const torch::Tensor& valid) {

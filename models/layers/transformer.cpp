@@ -26,13 +26,18 @@ torch::Tensor activate(const torch::Tensor& x, const std::string& name) {
   return name == "gelu" ? torch::gelu(x) : torch::relu(x);
 }
 
+/// A layer's part added to its input, with the norm that follows without pre-norm.
+torch::Tensor add_part(const torch::Tensor& x, const torch::Tensor& change, torch::nn::LayerNorm& norm,
+                       const TransformerOptions& options, bool training) {
+  const torch::Tensor sum = x + hashed_dropout(change, options.dropout, training);
+  return options.pre_norm ? sum : norm(sum);
+}
+
 /// One part of a layer: x + drop(part(norm(x))) with pre-norm, norm(x + drop(part(x))) without.
 template <class Part>
 torch::Tensor residual(const torch::Tensor& x, torch::nn::LayerNorm& norm, const TransformerOptions& options,
                        bool training, const Part& part) {
-  const torch::Tensor change = part(options.pre_norm ? norm(x) : x);
-  const torch::Tensor sum = x + hashed_dropout(change, options.dropout, training);
-  return options.pre_norm ? sum : norm(sum);
+  return add_part(x, part(options.pre_norm ? norm(x) : x), norm, options, training);
 }
 
 /// W2·drop(act(W1·x))
@@ -94,17 +99,32 @@ torch::Tensor TransformerDecoderLayerImpl::forward(const torch::Tensor& target, 
                                                    const ProjectedMemory& memory,
                                                    const torch::Tensor& self_mask,
                                                    const torch::Tensor& memory_mask, bool uniform) {
-  torch::Tensor y = residual(target, norm1_, options_, is_training(), [&](const torch::Tensor& x) {
-    if (uniform) return self_attn->out_proj(self_attn->project_value(x));
-    const torch::Tensor query = with_position(x, position);
-    return self_attn(query, query, x, self_mask);
-  });
-  y = residual(y, norm2_, options_, is_training(), [&](const torch::Tensor& x) {
+  const torch::Tensor y =
+      uniform
+          ? residual(target, norm1_, options_, is_training(),
+                     [&](const torch::Tensor& x) { return self_attn->out_proj(self_attn->project_value(x)); })
+          : attend_self(target, position, self_mask);
+  return attend_memory(y, [&](const torch::Tensor& x) {
     const torch::Tensor query = multihead_attn->project_query(with_position(x, position));
     return multihead_attn->attend(query, memory.key, memory.value, memory_mask);
   });
-  return residual(y, norm3_, options_, is_training(), [&](const torch::Tensor& x) {
-    return feed_forward(x, linear1_, linear2_, options_, is_training());
+}
+
+torch::Tensor TransformerDecoderLayerImpl::attend_self(const torch::Tensor& target,
+                                                       const torch::Tensor& position,
+                                                       const torch::Tensor& mask, int64_t last) {
+  const auto kept = [last](const torch::Tensor& x) { return last > 0 ? x.slice(1, -last) : x; };
+  const torch::Tensor x = options_.pre_norm ? norm1_(target) : target;
+  const torch::Tensor key = with_position(x, position);
+  const torch::Tensor attended = self_attn(kept(key), key, x, mask);
+  return add_part(kept(target), attended, norm1_, options_, is_training());
+}
+
+torch::Tensor TransformerDecoderLayerImpl::attend_memory(
+    const torch::Tensor& x, const std::function<torch::Tensor(const torch::Tensor&)>& attention) {
+  const torch::Tensor y = residual(x, norm2_, options_, is_training(), attention);
+  return residual(y, norm3_, options_, is_training(), [&](const torch::Tensor& part) {
+    return feed_forward(part, linear1_, linear2_, options_, is_training());
   });
 }
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -72,6 +73,13 @@ class TransformerDecoderLayerImpl : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& target, const torch::Tensor& position,
                         const ProjectedMemory& memory, const torch::Tensor& self_mask,
                         const torch::Tensor& memory_mask, bool uniform = false);
+
+  /// The first part of `forward`; above 0 only the `last` tokens are kept, and `mask` has a row for each of these.
+  torch::Tensor attend_self(const torch::Tensor& target, const torch::Tensor& position,
+                            const torch::Tensor& mask, int64_t last = 0);
+  /// The rest of it, with `attention` [B,T,D] -> [B,T,D] to the memory.
+  torch::Tensor attend_memory(const torch::Tensor& x,
+                              const std::function<torch::Tensor(const torch::Tensor&)>& attention);
 
   MultiHeadAttention self_attn{nullptr}, multihead_attn{nullptr};
 

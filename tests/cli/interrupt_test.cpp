@@ -12,13 +12,10 @@ namespace {
 
 using test::CommandResult;
 using test::Process;
+using test::program;
 using test::reaches;
 
 constexpr int kSteps = 12;
-
-std::string program() {
-  return test::binary_dir() + "/zoo";
-}
 
 std::vector<std::string> training(const std::string& run) {
   return {program(),      "train",

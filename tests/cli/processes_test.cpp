@@ -21,22 +21,15 @@ constexpr int64_t kPeople = 13;  // classes: 7 and 6
 
 /// A training of faces: its classes sampled, with an average of the weights, ten steps in two epochs.
 std::vector<std::string> faces_training(const std::string& run) {
-  std::vector<std::string> command = {test::binary_dir() + "/zoo",
-                                      "train",
-                                      "--model",
-                                      "iresnet-tiny",
-                                      "--data",
-                                      "faces,size=64,identities=13,val_identities=4,pictures=8",
-                                      "--batch-size",
-                                      "20",
-                                      "--epochs",
-                                      "2",
-                                      "--threads",
-                                      "1",
-                                      "--workers",
-                                      "1",
-                                      "--output",
-                                      run};
+  std::vector<std::string> command = {
+      test::program(), "train",
+      "--model",       "iresnet-tiny",
+      "--data",        "faces,size=64,identities=13,val_identities=4,pictures=8",
+      "--batch-size",  "20",
+      "--epochs",      "2",
+      "--threads",     "1",
+      "--workers",     "1",
+      "--output",      run};
   for (const char* edit :
        {"loss.classes.sample_rate=0.5", "trainer.ema_decay=0.9", "trainer.log_every=1", "eval.previews=0"}) {
     command.insert(command.end(), {"--set", edit});
@@ -45,7 +38,7 @@ std::vector<std::string> faces_training(const std::string& run) {
 }
 
 std::vector<std::string> resuming(const std::string& run) {
-  return {test::binary_dir() + "/zoo", "train", "--resume", run};
+  return {test::program(), "train", "--resume", run};
 }
 
 class Processes : public testing::Test {
@@ -109,7 +102,7 @@ TEST_F(Processes, ASignalToOneStopsBothAndTheRunGoesOnAsIfItHadNot) {
 
 TEST_F(Processes, DetectionTrainsToo) {
   const std::string run = path("run");
-  expect_both({test::binary_dir() + "/zoo", "train", "--model", "detr-tiny", "--data", "shapes,train=8,val=2",
+  expect_both({test::program(), "train", "--model", "detr-tiny", "--data", "shapes,train=8,val=2",
                "--batch-size", "4", "--max-steps", "2", "--threads", "1", "--workers", "0", "--output", run},
               0);
   EXPECT_EQ(load_checkpoint(run)->state.step, 2);

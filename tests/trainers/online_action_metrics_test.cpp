@@ -227,9 +227,7 @@ TEST(OnlineActionMetricsTimeline, BandsShowTruthAndPrediction) {
   timeline.labels.slice(0, 20, 30).select(1, 2).fill_(1);
   timeline.ambiguous = torch::arange(40) >= 30;
   timeline.scores = torch::tensor({0.0, 1.0, 0.0}).expand({40, 3});
-  const std::string path = test::scratch_dir("timeline") + "/video.png";
-  draw_action_timeline(path, timeline);
-  const cv::Mat picture = read_image(path);
+  const cv::Mat picture = draw_action_timeline(timeline);
   const int left = 96, width = 1040, truth = 64, predicted = 118;
   EXPECT_EQ(color_at(picture, left + width / 8, truth + 20), cv::Scalar(245, 246, 248));
   EXPECT_EQ(color_at(picture, left + 3 * width / 8, truth + 20), kLineColors[0]);
@@ -240,10 +238,9 @@ TEST(OnlineActionMetricsTimeline, BandsShowTruthAndPrediction) {
     EXPECT_EQ(color_at(picture, left + eighth * width / 8, predicted + 20), kLineColors[0]);
   }
   timeline.labels = torch::Tensor();
-  draw_action_timeline(path, timeline);
-  EXPECT_EQ(color_at(read_image(path), left + 3 * width / 8, truth + 20), kPaper);
+  EXPECT_EQ(color_at(draw_action_timeline(timeline), left + 3 * width / 8, truth + 20), kPaper);
   timeline.scores = torch::zeros({0, 3});
-  EXPECT_THROW(draw_action_timeline(path, timeline), std::invalid_argument);
+  EXPECT_THROW(draw_action_timeline(timeline), std::invalid_argument);
 }
 
 }  // namespace
