@@ -105,19 +105,20 @@ std::string step_table(Runtime& runtime, const std::vector<torch::Tensor>& input
   return rows.str();
 }
 
-Measured bench_inference(Task& task, const Json& config, const std::pair<int64_t, int64_t>& size) {
-  const auto batch = config.at("data").at("batch_size").get<int64_t>();
+using Tensors = std::vector<torch::Tensor>;
+
+/// `feed` makes the next run's inputs of a run's outputs.
+Measured bench_runs(Task& task, const Json& config, const TraceSpec& spec, Tensors inputs,
+                    const std::function<void(const Tensors& outputs, Tensors& inputs)>& feed) {
   const torch::NoGradGuard no_grad;
   task.module().eval();
-  const TraceSpec spec = task.trace_spec();
-  const std::vector<torch::Tensor> inputs = task.example_inputs(batch, size);
   Measured measured;
-  measured.samples = batch;
+  measured.samples = inputs.front().size(0);
   measured.macs = summarize(task.module(), [&] { spec.forward(inputs); }).macs;
   RuntimeOptions options;
   options.precision = config.at("trainer").at("precision").get<std::string>();
   Runtime runtime(spec, options);
-  measured.seconds = measure([&] { runtime.run(inputs); });
+  measured.seconds = measure([&] { feed(runtime.run(inputs), inputs); });
   if (log_level() == LogLevel::verbose) log_verbose(step_table(runtime, inputs));
   measured.precision = runtime.precision();
   if (!runtime.fallback().empty()) measured.fallback = runtime.fallback();
@@ -125,34 +126,22 @@ Measured bench_inference(Task& task, const Json& config, const std::pair<int64_t
 }
 
 /// Streams side by side, one step after another, each from the state that the last one left.
-Measured bench_streams(ActionTask& task, const Json& config) {
-  const auto streams = config.at("data").at("batch_size").get<int64_t>();
-  const torch::NoGradGuard no_grad;
+Measured bench_streams(ActionTask& task, const Json& config, int64_t streams) {
   const ActionModel& model = task.model();
-  task.module().eval();
-  const TraceSpec spec = action_step_spec(model);
-  std::vector<torch::Tensor> inputs = {torch::randn({streams, model.feature_size})};
+  Tensors inputs = {torch::randn({streams, model.feature_size})};
   for (torch::Tensor& tensor : model.start(streams, torch::kCPU)) inputs.push_back(std::move(tensor));
-  Measured measured;
-  measured.samples = streams;
-  measured.macs = summarize(task.module(), [&] { spec.forward(inputs); }).macs;
-  Runtime runtime(spec, RuntimeOptions{config.at("trainer").at("precision").get<std::string>()});
-  measured.seconds = measure([&] {
-    const std::vector<torch::Tensor> outputs = runtime.run(inputs);
-    std::copy(outputs.end() - static_cast<std::ptrdiff_t>(inputs.size() - 1), outputs.end(),
-              inputs.begin() + 1);
+  return bench_runs(task, config, action_step_spec(model), inputs, [](const Tensors& outputs, Tensors& next) {
+    std::copy(outputs.end() - static_cast<std::ptrdiff_t>(next.size() - 1), outputs.end(), next.begin() + 1);
   });
-  if (log_level() == LogLevel::verbose) log_verbose(step_table(runtime, inputs));
-  measured.precision = runtime.precision();
-  if (!runtime.fallback().empty()) measured.fallback = runtime.fallback();
-  return measured;
 }
 
 /// A model that takes steps is measured by them, any other by a forward pass.
-Measured bench_pass(Task& task, const Json& config, const std::pair<int64_t, int64_t>& size) {
+Measured bench_inference(Task& task, const Json& config, const std::pair<int64_t, int64_t>& size) {
+  const auto batch = config.at("data").at("batch_size").get<int64_t>();
   auto* actions = dynamic_cast<ActionTask*>(&task);
-  if (actions != nullptr && actions->model().scores_all) return bench_streams(*actions, config);
-  return bench_inference(task, config, size);
+  if (actions != nullptr && actions->model().scores_all) return bench_streams(*actions, config, batch);
+  return bench_runs(task, config, task.trace_spec(), task.example_inputs(batch, size),
+                    [](const Tensors&, Tensors&) {});
 }
 
 Measured bench_training(Task& task, const Json& config) {
@@ -247,7 +236,7 @@ int bench(const BenchFlags& flags, const ConfigFlags& configuration) {
   }
   if (size.first == 0) size = loaded.task->default_input_size();
   Measured measured;
-  if (flags.mode == "infer") measured = bench_pass(*loaded.task, loaded.config, size);
+  if (flags.mode == "infer") measured = bench_inference(*loaded.task, loaded.config, size);
   if (flags.mode == "train") measured = bench_training(*loaded.task, loaded.config);
   if (flags.mode == "data") measured = bench_data(*loaded.task, loaded.config);
   const Json metrics = metrics_of(measured);

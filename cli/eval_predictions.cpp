@@ -9,9 +9,9 @@
 #include "core/formats/safetensors.h"
 #include "core/text.h"
 #include "models/weights/state_dict.h"
-#include "trainers/metrics/online_action.h"
 #include "trainers/tasks/detection_predictions.h"
 #include "trainers/tasks/face_scores.h"
+#include "trainers/tasks/online_action.h"
 
 namespace zoo {
 
@@ -133,27 +133,27 @@ int score_templates(const EvalFlags& flags, const PredictionFile& file, const Ve
   return 0;
 }
 
-/// Section `verify` as --config, --set and defaults give it; keys of other sections do not matter here.
-VerifyOptions verify_options(const ConfigFlags& configuration) {
-  Json config = {{"verify", VerifyOptions()}};
+/// A section as --config, --set and defaults give it; keys of other sections do not matter here.
+template <class Options>
+Options section_options(const ConfigFlags& configuration, const std::string& section) {
+  Json config = {{section, Options()}};
   if (!configuration.config_file().empty()) {
     const Json given = read_json(configuration.config_file());
-    if (given.is_object() && given.contains("verify"))
-      overlay(config, {{"verify", given.at("verify")}}, configuration.config_file());
+    if (given.is_object() && given.contains(section))
+      overlay(config, {{section, given.at(section)}}, configuration.config_file());
   }
   for (const Edit& edit : configuration.edits()) {
-    if (starts_with(edit.key, "verify.")) set_key(config, edit.key, edit.value, edit.source);
+    if (starts_with(edit.key, section + ".")) set_key(config, edit.key, edit.value, edit.source);
   }
-  const auto options = config.at("verify").get<VerifyOptions>();
+  const auto options = config.at(section).get<Options>();
   options.validate();
   return options;
 }
 
 /// Column 0 is background; the file does not tell the steps' order or time.
-int score_actions(const EvalFlags& flags, const PredictionFile& file) {
+int score_actions(const EvalFlags& flags, const PredictionFile& file, const ActionProtocol& protocol) {
   require_no_data(flags);
   const auto tensor = [&](const char* name) { return file.has(name) ? file.tensor(name) : torch::Tensor(); };
-  const ActionProtocol protocol;
   const OnlineActionMetrics metrics =
       online_action_metrics({listed_action_scores(file.tensor("scores"), file.tensor("labels"),
                                                   tensor("ambiguous"), flags.predictions)},
@@ -174,7 +174,7 @@ bool holds_tensors(const std::string& path) {
 
 int evaluate_predictions(const EvalFlags& flags, const ConfigFlags& configuration) {
   if (!flags.weights.empty()) throw UsageError("--predictions and --weights exclude each other");
-  const VerifyOptions options = verify_options(configuration);
+  const auto options = section_options<VerifyOptions>(configuration, "verify");
   const bool tensors = !flags.task.empty() && flags.task != "detection";
   if (!tensors && (flags.task == "detection" || !holds_tensors(flags.predictions)))
     return score_detections(flags);
@@ -182,7 +182,7 @@ int evaluate_predictions(const EvalFlags& flags, const ConfigFlags& configuratio
   if (flags.task == "identification" || (flags.task.empty() && file.has("gallery")))
     return score_gallery(flags, file, options);
   if (flags.task == "online-action" || (flags.task.empty() && file.has("scores")))
-    return score_actions(flags, file);
+    return score_actions(flags, file, section_options<ActionEvalOptions>(configuration, "eval").protocol);
   if (file.has("embeddings")) return score_templates(flags, file, options);
   if (flags.task.empty() && !file.has("a"))
     throw Error(

@@ -31,22 +31,22 @@ std::vector<torch::Tensor> example_window(const ActionModel& model, int variant)
   return inputs;
 }
 
-/// Streams that are 0, 1, … steps old, from variant 2 on some that have filled their window.
+/// States of one stream at several steps, as those of several streams: variant 0 is one step old, the others have a new
+/// stream and, with a long memory, some that have filled their window.
 std::vector<torch::Tensor> example_step(const ActionModel& model, int variant) {
   const torch::NoGradGuard no_grad;
   const auto options = options_of(model);
+  const int64_t stride = variant > 1 && model.memory > 0 ? model.window / 2 + model.memory_rate : 1;
   std::vector<ActionState> states;
-  for (int64_t i = 0; i < streams_of(variant); ++i) {
-    states.push_back(model.start(1, options.device()));
-    const int64_t age = variant < 2 ? i : i * (model.window + model.memory_rate);
-    for (int64_t step = 0; step < age; ++step) {
-      states.back() = model.step(torch::randn({1, model.feature_size}, options), states.back()).state;
-    }
+  ActionState state = model.start(1, options.device());
+  for (int64_t age = 0; static_cast<int64_t>(states.size()) < streams_of(variant); ++age) {
+    if (age % stride == 0 && (age > 0 || variant > 0)) states.push_back(state);
+    state = model.step(torch::randn({1, model.feature_size}, options), state).state;
   }
   std::vector<torch::Tensor> inputs = {torch::randn({streams_of(variant), model.feature_size}, options)};
-  for (size_t i = 0; i < states.front().size(); ++i) {
+  for (size_t i = 0; i < state.size(); ++i) {
     std::vector<torch::Tensor> rows;
-    for (const ActionState& state : states) rows.push_back(state[i]);
+    for (const ActionState& each : states) rows.push_back(each[i]);
     inputs.push_back(torch::cat(rows));
   }
   return inputs;

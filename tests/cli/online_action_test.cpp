@@ -95,6 +95,8 @@ TEST_F(OnlineActionProgram, TrainsAndScores) {
   const Json listed = zoo_json({"eval", "--predictions", scores, "--task", "online-action", "--json"});
   EXPECT_EQ(listed.at("metrics").at("mAP"), metrics.at("mAP"));
   EXPECT_EQ(listed.at("metrics").at("anticipation"), Json::object());
+  const Json each = zoo_json({"eval", "--predictions", scores, "--set", "eval.protocol.ties=each", "--json"});
+  EXPECT_THAT(each.at("details").dump(), HasSubstr("one by one"));
 }
 
 TEST_F(OnlineActionProgram, StreamsGiveTheScoresOfTheWholeVideo) {

@@ -9,10 +9,12 @@
 #include "models/action_rnn/action_rnn.h"
 #include "models/action_rnn/frame_linear.h"
 #include "models/export/torchscript.h"
+#include "models/layers/attention.h"
 #include "models/layers/recurrent.h"
 #include "models/oadtr/oadtr.h"
 #include "models/online_action/action_trace.h"
 #include "models/online_action/criterion.h"
+#include "models/precision.h"
 #include "models/testra/decayed_attention.h"
 #include "models/testra/testra.h"
 #include "models/trn/trn.h"
@@ -25,65 +27,49 @@ namespace {
 using test::error_of;
 using testing::HasSubstr;
 
+/// Options with some values of their own.
+template <class Options>
+Options action_options(const nlohmann::json& values) {
+  nlohmann::json all = Options();
+  all.update({{"feature_size", 6}, {"num_classes", 4}});
+  all.update(values);
+  return all.get<Options>();
+}
+
 OadTrOptions small_oadtr() {
-  OadTrOptions options;
-  options.feature_size = 6;
-  options.num_classes = 4;
-  options.window = 7;
-  options.hidden_dim = 16;
-  options.encoder_layers = options.decoder_layers = 2;
-  options.encoder_heads = 4;
-  options.decoder_heads = 2;
-  options.feedforward = 24;
-  options.horizons = 3;
-  return options;
+  return action_options<OadTrOptions>({{"window", 7},
+                                       {"hidden_dim", 16},
+                                       {"encoder_layers", 2},
+                                       {"encoder_heads", 4},
+                                       {"decoder_layers", 2},
+                                       {"decoder_heads", 2},
+                                       {"feedforward", 24},
+                                       {"horizons", 3}});
 }
 
 TrnOptions small_trn() {
-  TrnOptions options;
-  options.feature_size = 6;
-  options.num_classes = 4;
-  options.hidden_dim = 16;
-  options.horizons = 3;
-  options.window = 5;
-  return options;
+  return action_options<TrnOptions>({{"hidden_dim", 16}, {"horizons", 3}, {"window", 5}});
 }
 
 ActionRnnOptions small_rnn(const std::string& cell, int64_t horizons) {
-  ActionRnnOptions options;
-  options.feature_size = 6;
-  options.num_classes = 4;
-  options.projection = 12;
-  options.hidden_dim = 16;
-  options.cell = cell;
-  options.horizons = horizons;
-  options.window = 9;
-  return options;
+  return action_options<ActionRnnOptions>(
+      {{"projection", 12}, {"hidden_dim", 16}, {"cell", cell}, {"horizons", horizons}, {"window", 9}});
 }
 
 FrameLinearOptions small_linear() {
-  FrameLinearOptions options;
-  options.feature_size = 6;
-  options.num_classes = 4;
-  options.horizons = 2;
-  options.window = 3;
-  return options;
+  return action_options<FrameLinearOptions>({{"horizons", 2}, {"window", 3}});
 }
 
 TestraOptions small_testra() {
-  TestraOptions options;
-  options.feature_size = 6;
-  options.num_classes = 4;
-  options.window = 6;
-  options.memory = 24;
-  options.decay = 0.5;
-  options.queries = 3;
-  options.compressed = 5;
-  options.hidden_dim = 16;
-  options.heads = 4;
-  options.feedforward = 24;
-  options.horizons = 2;
-  return options;
+  return action_options<TestraOptions>({{"window", 6},
+                                        {"memory", 24},
+                                        {"decay", 0.5},
+                                        {"queries", 3},
+                                        {"compressed", 5},
+                                        {"hidden_dim", 16},
+                                        {"heads", 4},
+                                        {"feedforward", 24},
+                                        {"horizons", 2}});
 }
 
 /// A stream keeps the samples themselves.
@@ -313,6 +299,19 @@ TEST(OnlineAction, DecayMaskCountsFollowers) {
   EXPECT_TRUE(decay_mask(valid, 1).squeeze().equal(valid));
 }
 
+TEST(OnlineAction, AttentionTakesMasksOfBothKinds) {
+  torch::manual_seed(5);
+  const torch::Tensor x = torch::randn({2, 5, 12});
+  const torch::Tensor allowed = torch::ones({5, 5}, torch::kBool).tril();
+  const torch::Tensor added = decay_mask(torch::ones({2, 5}, torch::kBool), 0.5);
+  for (const torch::Tensor& mask : {allowed, added}) {
+    const torch::Tensor masked = attend_by_heads(x, 2 * x, x, 3, mask, 0);
+    // So little dropout that nothing is lost: the same by other operators.
+    EXPECT_LE(distance(attend_by_heads(x, 2 * x, x, 3, mask, 1e-12), masked), 1e-6);
+    EXPECT_GT(distance(attend_by_heads(x, 2 * x, x, 3, {}, 0), masked), 1e-2);
+  }
+}
+
 struct PublishedSize {
   int64_t parameters;
   size_t tensors;
@@ -411,6 +410,31 @@ TEST(OnlineAction, GradientsReachAllWeights) {
       ASSERT_TRUE(item.value().grad().defined()) << small.name << " " << item.key();
       EXPECT_GT(item.value().grad().abs().sum().item<double>(), 0) << small.name << " " << item.key();
     }
+  }
+}
+
+TEST(OnlineAction, Bfloat16HasNearlyTheSameGradients) {
+  for (SmallAction& small : small_actions()) {
+    const torch::Tensor streams = torch::randn({3, 60, small.model.feature_size});
+    const ActionInput input =
+        input_at(small.model, streams, small.model.memory > 0 ? 59 : small.model.window - 1);
+    const auto gradients = [&](torch::ScalarType type) {
+      small.model.module->zero_grad();
+      torch::Tensor logits;
+      {
+        const AutocastGuard autocast(torch::kCPU, type);
+        logits = small.model.forward(input).current;
+      }
+      logits.to(torch::kFloat).square().sum().backward();
+      std::vector<torch::Tensor> rows;
+      for (const torch::Tensor& parameter : small.model.module->parameters()) {
+        if (parameter.grad().defined()) rows.push_back(parameter.grad().flatten().clone());
+      }
+      return torch::cat(rows);
+    };
+    const torch::Tensor expected = gradients(torch::kFloat), found = gradients(torch::kBFloat16);
+    EXPECT_LE((found - expected).norm().item<double>(), 0.1 * expected.norm().item<double>()) << small.name;
+    EXPECT_FALSE(found.equal(expected)) << small.name;
   }
 }
 

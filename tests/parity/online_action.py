@@ -134,7 +134,8 @@ def trn(w, case, features, classes, window, dim, horizons):
 def rnn(w, case, features, classes, window, inner, dim, kind, horizons):
     x = F.relu(w.norm("layer1.1", w.linear("layer1.0", case["features"], inner)))
     gates = {"gru": 3, "lstm": 4, "rnn": 1}[kind]
-    w_ih, w_hh = w.matrix(f"{kind}.weight_ih_l0", gates * dim, inner), w.matrix(f"{kind}.weight_hh_l0", gates * dim, dim)
+    w_ih = w.matrix(f"{kind}.weight_ih_l0", gates * dim, inner)
+    w_hh = w.matrix(f"{kind}.weight_hh_l0", gates * dim, dim)
     b_ih, b_hh = w.get(f"{kind}.bias_ih_l0", gates * dim), w.get(f"{kind}.bias_hh_l0", gates * dim)
     h = c = x.new_zeros(len(x), dim)
     hidden = []
@@ -184,9 +185,13 @@ def testra(w, case, features, classes, window, memory, decay, queries, compresse
     batch = len(case["features"])
     samples = F.relu(w.linear("feature_head_long.input_linear.0", case["memory"], dim))
     age = torch.arange(samples.shape[1] - 1, -1, -1, dtype=torch.double)
-    mask = torch.log(decay**age + (1e-10 if decay < 1 else 0)) + torch.where(case["memory_mask"], 0.0, -torch.inf)[:, None, None]
-    x = stack("enc_modules.0", w.get("enc_queries.0.weight", queries, dim).repeat(batch, 1, 1), samples, 1, None, mask)
-    x = stack("enc_modules.1", w.get("enc_queries.1.weight", compressed, dim).repeat(batch, 1, 1), x, layers, None, None)
+    mask = torch.where(case["memory_mask"], 0.0, -torch.inf)[:, None, None]
+    if decay < 1:
+        mask = mask + torch.log(decay**age + 1e-10)
+    first = w.get("enc_queries.0.weight", queries, dim).repeat(batch, 1, 1)
+    second = w.get("enc_queries.1.weight", compressed, dim).repeat(batch, 1, 1)
+    x = stack("enc_modules.0", first, samples, 1, None, mask)
+    x = stack("enc_modules.1", second, x, layers, None, None)
 
     position, rate = torch.arange(5000)[:, None].double(), 10000 ** (-torch.arange(0, dim, 2).double() / dim)
     pe = torch.empty(5000, dim).double()
@@ -205,29 +210,36 @@ def testra(w, case, features, classes, window, memory, decay, queries, compresse
     return logits[:, :-horizons], logits[:, None, -horizons:]
 
 
+OADTR = "features classes window dim layers heads ahead_layers ahead_heads inner horizons token"
+TRN = "features classes dim horizons window"
+RNN = "kind features classes inner dim horizons window"
+LINEAR = "features classes horizons window"
+TESTRA = "decay features classes window memory queries compressed layers dim heads inner horizons"
 NETWORKS = {
-    "oadtr": (oadtr, dict(features=12, classes=5, window=7, dim=16, layers=2, heads=4, ahead_layers=3, ahead_heads=2, inner=24, horizons=3, token=True)),
-    "oadtr_wide": (oadtr, dict(features=9, classes=4, window=11, dim=24, layers=3, heads=2, ahead_layers=2, ahead_heads=4, inner=16, horizons=4, token=True)),
-    "oadtr_without_token": (oadtr, dict(features=9, classes=4, window=11, dim=24, layers=2, heads=2, ahead_layers=2, ahead_heads=4, inner=16, horizons=4, token=False)),
-    "trn": (trn, dict(features=10, classes=5, window=6, dim=16, horizons=3)),
-    "trn_wide": (trn, dict(features=7, classes=4, window=5, dim=24, horizons=4)),
-    "gru": (rnn, dict(features=12, classes=5, window=9, inner=16, dim=20, kind="gru", horizons=0)),
-    "gru_future": (rnn, dict(features=10, classes=4, window=7, inner=24, dim=16, kind="gru", horizons=3)),
-    "lstm": (rnn, dict(features=12, classes=5, window=9, inner=16, dim=20, kind="lstm", horizons=2)),
-    "lstm_wide": (rnn, dict(features=8, classes=4, window=6, inner=20, dim=28, kind="lstm", horizons=0)),
-    "rnn": (rnn, dict(features=12, classes=5, window=9, inner=16, dim=20, kind="rnn", horizons=2)),
-    "rnn_wide": (rnn, dict(features=8, classes=4, window=6, inner=20, dim=28, kind="rnn", horizons=0)),
-    "linear": (linear, dict(features=6, classes=5, window=4, horizons=2)),
-    "testra": (testra, dict(features=12, classes=5, window=8, memory=24, decay=0.97, queries=4, compressed=6, layers=2, dim=16, heads=4, inner=24, horizons=0)),
-    "testra_future": (testra, dict(features=10, classes=4, window=6, memory=24, decay=0.5, queries=3, compressed=5, layers=2, dim=24, heads=2, inner=16, horizons=3)),
-    "testra_box": (testra, dict(features=10, classes=4, window=6, memory=9, decay=1.0, queries=3, compressed=5, layers=1, dim=24, heads=2, inner=16, horizons=0)),
-}  # fmt: skip
+    "oadtr": (oadtr, OADTR, (12, 5, 7, 16, 2, 4, 3, 2, 24, 3, True)),
+    "oadtr_wide": (oadtr, OADTR, (9, 4, 11, 24, 3, 2, 2, 4, 16, 4, True)),
+    "oadtr_without_token": (oadtr, OADTR, (9, 4, 11, 24, 2, 2, 2, 4, 16, 4, False)),
+    "trn": (trn, TRN, (10, 5, 16, 3, 6)),
+    "trn_wide": (trn, TRN, (7, 4, 24, 4, 5)),
+    "gru": (rnn, RNN, ("gru", 12, 5, 16, 20, 0, 9)),
+    "gru_future": (rnn, RNN, ("gru", 10, 4, 24, 16, 3, 7)),
+    "lstm": (rnn, RNN, ("lstm", 12, 5, 16, 20, 2, 9)),
+    "lstm_wide": (rnn, RNN, ("lstm", 8, 4, 20, 28, 0, 6)),
+    "rnn": (rnn, RNN, ("rnn", 12, 5, 16, 20, 2, 9)),
+    "rnn_wide": (rnn, RNN, ("rnn", 8, 4, 20, 28, 0, 6)),
+    "linear": (linear, LINEAR, (6, 5, 2, 4)),
+    "linear_wide": (linear, LINEAR, (9, 3, 4, 7)),
+    "testra": (testra, TESTRA, (0.97, 12, 5, 8, 24, 4, 6, 2, 16, 4, 24, 0)),
+    "testra_future": (testra, TESTRA, (0.5, 10, 4, 6, 24, 3, 5, 2, 24, 2, 16, 3)),
+    "testra_box": (testra, TESTRA, (1.0, 10, 4, 6, 9, 3, 5, 1, 24, 2, 16, 0)),
+}
 
 
 def write(root, *titles):
     for title in titles:
         torch.manual_seed(sum(map(ord, title)))
-        network, sizes = NETWORKS[title]
+        network, keys, values = NETWORKS[title]
+        sizes = dict(zip(keys.split(), values, strict=True))
         weights, tensors = Weights(), {}
         for i, batch in enumerate(BATCHES):
             case = {"features": torch.randn(batch, sizes["window"], sizes["features"])}
@@ -248,7 +260,8 @@ def write(root, *titles):
         save_file(state, os.path.join(folder, "model.safetensors"))
         save_file({name: t.contiguous() for name, t in tensors.items()}, os.path.join(folder, "cases.safetensors"))
         # As training programs keep them.
-        torch.save({"epoch": 3, "model_state_dict": state, "optimizer_state_dict": {"step": 7}}, os.path.join(folder, "epoch.pth"))
+        epoch = {"epoch": 3, "model_state_dict": state, "optimizer_state_dict": {"step": 7}}
+        torch.save(epoch, os.path.join(folder, "epoch.pth"))
         torch.save({"model": state, "args": {"lr": 1e-4}, "epoch": 3}, os.path.join(folder, "model.pth"))
 
 

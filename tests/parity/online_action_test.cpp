@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <functional>
+
 #include "models/action_rnn/action_rnn.h"
 #include "models/action_rnn/frame_linear.h"
 #include "models/oadtr/oadtr.h"
@@ -15,159 +17,76 @@ namespace {
 /// A network of tests/parity/online_action.py with the same sizes.
 struct ActionVariant {
   std::string title;
-  ActionModel (*make)();
+  std::function<ActionModel()> make;
 };
 
-OadTrOptions oadtr_wide() {
-  OadTrOptions options;
-  options.feature_size = 9;
-  options.num_classes = 4;
-  options.window = 11;
-  options.hidden_dim = 24;
-  options.encoder_heads = 2;
-  options.decoder_layers = 2;
-  options.feedforward = 16;
-  options.horizons = 4;
-  return options;
+template <class Options>
+ActionVariant variant(const std::string& title, ActionModel (*make)(const Options&),
+                      const nlohmann::json& sizes) {
+  nlohmann::json options = Options();
+  options.update(sizes);
+  return {title, [=] { return make(options.get<Options>()); }};
 }
 
-ActionModel make_small_oadtr() {
-  OadTrOptions options;
-  options.feature_size = 12;
-  options.num_classes = 5;
-  options.window = 7;
-  options.hidden_dim = 16;
-  options.encoder_layers = 2;
-  options.encoder_heads = 4;
-  options.decoder_layers = 3;
-  options.decoder_heads = 2;
-  options.feedforward = 24;
-  options.horizons = 3;
-  return make_oadtr(options);
+nlohmann::json oadtr_sizes(std::vector<int64_t> sizes, bool task_token) {
+  return {{"feature_size", sizes[0]},   {"num_classes", sizes[1]},    {"window", sizes[2]},
+          {"hidden_dim", sizes[3]},     {"encoder_layers", sizes[4]}, {"encoder_heads", sizes[5]},
+          {"decoder_layers", sizes[6]}, {"decoder_heads", sizes[7]},  {"feedforward", sizes[8]},
+          {"horizons", sizes[9]},       {"task_token", task_token}};
 }
 
-ActionModel make_wide_oadtr() {
-  return make_oadtr(oadtr_wide());
+nlohmann::json trn_sizes(std::vector<int64_t> sizes) {
+  return {{"feature_size", sizes[0]},
+          {"num_classes", sizes[1]},
+          {"hidden_dim", sizes[2]},
+          {"horizons", sizes[3]}};
 }
 
-ActionModel make_oadtr_without_token() {
-  OadTrOptions options = oadtr_wide();
-  options.encoder_layers = 2;
-  options.task_token = false;
-  return make_oadtr(options);
+nlohmann::json rnn_sizes(const std::string& cell, std::vector<int64_t> sizes) {
+  return {{"cell", cell},           {"feature_size", sizes[0]}, {"num_classes", sizes[1]},
+          {"projection", sizes[2]}, {"hidden_dim", sizes[3]},   {"horizons", sizes[4]}};
 }
 
-ActionModel make_sized_trn(int64_t features, int64_t classes, int64_t hidden, int64_t horizons) {
-  TrnOptions options;
-  options.feature_size = features;
-  options.num_classes = classes;
-  options.hidden_dim = hidden;
-  options.horizons = horizons;
-  return make_trn(options);
-}
-
-ActionModel make_sized_rnn(const char* cell, std::vector<int64_t> sizes) {
-  ActionRnnOptions options;
-  options.cell = cell;
-  options.feature_size = sizes[0];
-  options.num_classes = sizes[1];
-  options.projection = sizes[2];
-  options.hidden_dim = sizes[3];
-  options.horizons = sizes[4];
-  return make_action_rnn(options);
-}
-
-ActionModel make_small_linear() {
-  FrameLinearOptions options;
-  options.feature_size = 6;
-  options.num_classes = 5;
-  options.horizons = 2;
-  return make_frame_linear(options);
-}
-
-ActionModel make_small_testra() {
-  TestraOptions options;
-  options.feature_size = 12;
-  options.num_classes = 5;
-  options.window = 8;
-  options.memory = 24;
-  options.queries = 4;
-  options.compressed = 6;
-  options.hidden_dim = 16;
-  options.heads = 4;
-  options.feedforward = 24;
-  return make_testra(options);
-}
-
-TestraOptions testra_wide() {
-  TestraOptions options;
-  options.feature_size = 10;
-  options.num_classes = 4;
-  options.window = 6;
-  options.memory = 24;
-  options.decay = 0.5;
-  options.queries = 3;
-  options.compressed = 5;
-  options.hidden_dim = 24;
-  options.heads = 2;
-  options.feedforward = 16;
-  options.horizons = 3;
-  return options;
-}
-
-ActionModel make_future_testra() {
-  return make_testra(testra_wide());
-}
-
-ActionModel make_box_testra() {
-  TestraOptions options = testra_wide();
-  options.memory = 9;
-  options.decay = 1;
-  options.compression_layers = options.decoder_layers = 1;
-  options.horizons = 0;
-  return make_testra(options);
+nlohmann::json testra_sizes(double decay, std::vector<int64_t> sizes) {
+  return {{"decay", decay},
+          {"feature_size", sizes[0]},
+          {"num_classes", sizes[1]},
+          {"window", sizes[2]},
+          {"memory", sizes[3]},
+          {"queries", sizes[4]},
+          {"compressed", sizes[5]},
+          {"compression_layers", sizes[6]},
+          {"decoder_layers", sizes[6]},
+          {"hidden_dim", sizes[7]},
+          {"heads", sizes[8]},
+          {"feedforward", sizes[9]},
+          {"horizons", sizes[10]}};
 }
 
 const std::vector<ActionVariant>& action_variants() {
-  static const std::vector<ActionVariant> all = {{"oadtr", make_small_oadtr},
-                                                 {"oadtr_wide", make_wide_oadtr},
-                                                 {"oadtr_without_token", make_oadtr_without_token},
-                                                 {"trn", [] { return make_sized_trn(10, 5, 16, 3); }},
-                                                 {"trn_wide", [] { return make_sized_trn(7, 4, 24, 4); }},
-                                                 {"gru",
-                                                  [] {
-                                                    return make_sized_rnn("gru", {12, 5, 16, 20, 0});
-                                                  }},
-                                                 {"gru_future",
-                                                  [] {
-                                                    return make_sized_rnn("gru", {10, 4, 24, 16, 3});
-                                                  }},
-                                                 {"lstm",
-                                                  [] {
-                                                    return make_sized_rnn("lstm", {12, 5, 16, 20, 2});
-                                                  }},
-                                                 {"lstm_wide",
-                                                  [] {
-                                                    return make_sized_rnn("lstm", {8, 4, 20, 28, 0});
-                                                  }},
-                                                 {"rnn",
-                                                  [] {
-                                                    return make_sized_rnn("rnn", {12, 5, 16, 20, 2});
-                                                  }},
-                                                 {"rnn_wide",
-                                                  [] {
-                                                    return make_sized_rnn("rnn", {8, 4, 20, 28, 0});
-                                                  }},
-                                                 {"linear", make_small_linear},
-                                                 {"testra", make_small_testra},
-                                                 {"testra_future", make_future_testra},
-                                                 {"testra_box", make_box_testra}};
+  static const std::vector<ActionVariant> all = {
+      variant("oadtr", make_oadtr, oadtr_sizes({12, 5, 7, 16, 2, 4, 3, 2, 24, 3}, true)),
+      variant("oadtr_wide", make_oadtr, oadtr_sizes({9, 4, 11, 24, 3, 2, 2, 4, 16, 4}, true)),
+      variant("oadtr_without_token", make_oadtr, oadtr_sizes({9, 4, 11, 24, 2, 2, 2, 4, 16, 4}, false)),
+      variant("trn", make_trn, trn_sizes({10, 5, 16, 3})),
+      variant("trn_wide", make_trn, trn_sizes({7, 4, 24, 4})),
+      variant("gru", make_action_rnn, rnn_sizes("gru", {12, 5, 16, 20, 0})),
+      variant("gru_future", make_action_rnn, rnn_sizes("gru", {10, 4, 24, 16, 3})),
+      variant("lstm", make_action_rnn, rnn_sizes("lstm", {12, 5, 16, 20, 2})),
+      variant("lstm_wide", make_action_rnn, rnn_sizes("lstm", {8, 4, 20, 28, 0})),
+      variant("rnn", make_action_rnn, rnn_sizes("rnn", {12, 5, 16, 20, 2})),
+      variant("rnn_wide", make_action_rnn, rnn_sizes("rnn", {8, 4, 20, 28, 0})),
+      variant("linear", make_frame_linear, {{"feature_size", 6}, {"num_classes", 5}, {"horizons", 2}}),
+      variant("linear_wide", make_frame_linear, {{"feature_size", 9}, {"num_classes", 3}, {"horizons", 4}}),
+      variant("testra", make_testra, testra_sizes(0.97, {12, 5, 8, 24, 4, 6, 2, 16, 4, 24, 0})),
+      variant("testra_future", make_testra, testra_sizes(0.5, {10, 4, 6, 24, 3, 5, 2, 24, 2, 16, 3})),
+      variant("testra_box", make_testra, testra_sizes(1, {10, 4, 6, 9, 3, 5, 1, 24, 2, 16, 0}))};
   return all;
 }
 
 /// Runs online_action.py with all titles after its other arguments.
 void run_networks(std::vector<std::string> arguments) {
-  for (const ActionVariant& variant : action_variants()) arguments.push_back(variant.title);
+  for (const ActionVariant& each : action_variants()) arguments.push_back(each.title);
   test::run_python("online_action.py", arguments);
 }
 
@@ -181,9 +100,9 @@ const std::string& networks() {
   return folder;
 }
 
-ActionModel load_network(const ActionVariant& variant, const std::string& file) {
-  const ActionModel model = variant.make();
-  const std::string path = networks() + "/" + variant.title + "/" + file;
+ActionModel load_network(const ActionVariant& of, const std::string& file) {
+  const ActionModel model = of.make();
+  const std::string path = networks() + "/" + of.title + "/" + file;
   require_fit(assign(*model.module, load_state_dict(path)), path, /*partial=*/false);
   model.module->eval();
   return model;
@@ -235,9 +154,9 @@ INSTANTIATE_TEST_SUITE_P(Variants, OnlineActionParity, testing::ValuesIn(action_
 TEST(OnlineActionParityWeights, PyTorchLoadsWhatZooWrites) {
   ZOO_NEEDS_PYTHON();
   const std::string ours = test::scratch_dir("online_action_ours");
-  for (const ActionVariant& variant : action_variants()) {
-    const ActionModel model = load_network(variant, "model.safetensors");
-    save_pth(ours + "/" + variant.title + ".pth", module_state(*model.module));
+  for (const ActionVariant& each : action_variants()) {
+    const ActionModel model = load_network(each, "model.safetensors");
+    save_pth(ours + "/" + each.title + ".pth", module_state(*model.module));
   }
   run_networks({"check", ours, networks()});
 }

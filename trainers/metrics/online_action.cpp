@@ -5,12 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
 #include <map>
-#include <mutex>
 
 #include "core/error.h"
-#include "core/numbers.h"
 #include "core/numbers.h"
 #include "core/text.h"
 #include "trainers/metrics/figure.h"

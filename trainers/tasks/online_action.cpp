@@ -21,17 +21,13 @@ constexpr const char* kStreamKey = "zoo.stream";  ///< metadata of weights: {"st
 /// Steps of a stream that are read at once.
 constexpr int64_t kStepsRead = 128;
 
-std::string number(int64_t value) {
-  return std::to_string(value);
-}
-
 /// Class names of weights, by column.
 std::vector<std::string> stored_names(const StateDict& weights, int64_t num_classes) {
   const CategoryMap map = CategoryMap::from_json(weights.metadata.at("zoo.categories"), num_classes);
   std::vector<std::string> names;
   for (int64_t c = 0; c < num_classes; ++c) {
     const Category* category = map.category(c);
-    names.push_back(category == nullptr ? "class " + number(c) : category->name);
+    names.push_back(category == nullptr ? "class " + std::to_string(c) : category->name);
   }
   return names;
 }
@@ -100,14 +96,15 @@ void ActionTask::fit_to_data(Json& model, const ActionDataset* data) {
     if (width == 0) width = data->feature_size();
     if (classes == 0) classes = known;
     if (width != data->feature_size()) {
-      throw Error(data->description() + ": " + number(data->feature_size()) +
-                  " numbers a step, the model takes " + number(width.get<int64_t>()) +
+      throw Error(data->description() + ": " + std::to_string(data->feature_size()) +
+                  " numbers a step, the model takes " + std::to_string(width.get<int64_t>()) +
                   " (model.feature_size=0 makes one for these data)");
     }
     if (data->labelled() && classes != known) {
       if (classes != known + 1 || data->ambiguous_class() < 0) {
-        throw Error(data->description() + ": " + number(known) + " classes, the model has " +
-                    number(classes.get<int64_t>()) + " (model.num_classes=0 makes one for these data)");
+        throw Error(data->description() + ": " + std::to_string(known) + " classes, the model has " +
+                    std::to_string(classes.get<int64_t>()) +
+                    " (model.num_classes=0 makes one for these data)");
       }
       ambiguous = data->ambiguous_class();
     }
@@ -125,7 +122,7 @@ void ActionTask::name_classes(const StateDict* weights) {
     class_names_ = stored_names(*weights, columns);
   } else {
     class_names_.emplace_back("background");
-    for (int64_t c = 1; c < columns; ++c) class_names_.push_back("class " + number(c));
+    for (int64_t c = 1; c < columns; ++c) class_names_.push_back("class " + std::to_string(c));
   }
   if (data != nullptr || weights == nullptr || weights->metadata.count(kStreamKey) == 0) return;
   const Json stored = Json::parse(weights->metadata.at(kStreamKey), nullptr, false);
@@ -206,6 +203,31 @@ ActionStep ActionTask::step(const torch::Tensor& features, const ActionState& st
   return result;
 }
 
+void ActionTask::stream_group(const ActionDataset& videos, const std::vector<int64_t>& group,
+                              torch::Device device, std::vector<ActionVideoScores>& scored,
+                              const std::function<void()>& progress) {
+  auto alive = static_cast<int64_t>(group.size());
+  ActionState state = model_.start(alive, device);
+  std::vector<torch::Tensor> blocks(group.size());
+  for (int64_t t = 0; t < videos.steps(group.front()); ++t) {
+    while (videos.steps(group[static_cast<size_t>(alive - 1)]) <= t) --alive;
+    std::vector<torch::Tensor> rows;
+    for (size_t i = 0; i < static_cast<size_t>(alive); ++i) {
+      if (t % kStepsRead == 0)
+        blocks[i] = videos.features(group[i], t, std::min(kStepsRead, videos.steps(group[i]) - t));
+      rows.push_back(blocks[i][t % kStepsRead]);
+    }
+    ActionStep result = step(torch::stack(rows), first_streams(state, alive), device);
+    state = std::move(result.state);
+    for (int64_t i = 0; i < alive; ++i) {
+      ActionVideoScores& own = scored[static_cast<size_t>(group[static_cast<size_t>(i)])];
+      own.current[t].copy_(result.current[i]);
+      if (model_.horizons > 0) own.future[t].copy_(result.future[i]);
+    }
+    progress();
+  }
+}
+
 std::vector<ActionVideoScores> ActionTask::stream(const ActionDataset& videos, torch::Device device,
                                                   const std::function<void(int64_t, int64_t)>& progress) {
   const auto groups =
@@ -214,34 +236,17 @@ std::vector<ActionVideoScores> ActionTask::stream(const ActionDataset& videos, t
   for (const auto& group : groups) all += videos.steps(group.front());
   const auto columns = static_cast<int64_t>(class_names_.size());
   std::vector<ActionVideoScores> scored(static_cast<size_t>(videos.size()));
-  for (ptrdiff_t i = 0; i < videos.size(); ++i) {
+  for (int64_t i = 0; i < videos.size(); ++i) {
     ActionVideoScores& own = scored[static_cast<size_t>(i)];
     own.current = torch::empty({videos.steps(i), columns});
     if (model_.horizons > 0) own.future = torch::empty({videos.steps(i), model_.horizons, columns});
   }
   fused_.start(action_step_spec(model_), all, device);
   for (const auto& group : groups) {
-    ActionState state = model_.start(static_cast<int64_t>(group.size()), device);
-    std::vector<torch::Tensor> blocks(group.size());
-    auto alive = static_cast<int64_t>(group.size());
-    for (int64_t t = 0; t < videos.steps(group.front()); ++t) {
-      while (videos.steps(group[static_cast<size_t>(alive - 1)]) <= t) --alive;
-      state = first_streams(state, alive);
-      std::vector<torch::Tensor> rows;
-      for (size_t i = 0; i < static_cast<size_t>(alive); ++i) {
-        if (t % kStepsRead == 0)
-          blocks[i] = videos.features(group[i], t, std::min(kStepsRead, videos.steps(group[i]) - t));
-        rows.push_back(blocks[i][t % kStepsRead]);
-      }
-      ActionStep result = step(torch::stack(rows), state, device);
-      state = std::move(result.state);
-      for (int64_t i = 0; i < alive; ++i) {
-        ActionVideoScores& own = scored[static_cast<size_t>(group[static_cast<size_t>(i)])];
-        own.current[t].copy_(result.current[i]);
-        if (model_.horizons > 0) own.future[t].copy_(result.future[i]);
-      }
-      if (progress) progress(++done, all);
-    }
+    stream_group(videos, group, device, scored, [&] {
+      ++done;
+      if (progress) progress(done, all);
+    });
   }
   fused_.stop();
   return scored;

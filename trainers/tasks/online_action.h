@@ -91,6 +91,9 @@ class ActionTask : public Task {
   void name_classes(const StateDict* weights);
   void fit_to_data(Json& model, const ActionDataset* data);
   ActionWindowOptions window() const;
+  /// Some videos, the longest first, into their places in `scored`; `progress` after each step.
+  void stream_group(const ActionDataset& videos, const std::vector<int64_t>& group, torch::Device device,
+                    std::vector<ActionVideoScores>& scored, const std::function<void()>& progress);
   torch::Tensor probabilities(const torch::Tensor& logits) const;
   ActionNaming naming() const;
 
