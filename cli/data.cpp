@@ -8,6 +8,8 @@
 #include "datasets/make.h"
 #include "datasets/spec.h"
 #include "trainers/action_timeline.h"
+#include "trainers/signals.h"
+#include "trainers/video_features.h"
 
 namespace zoo {
 
@@ -56,7 +58,14 @@ int run_check(const DataFlags& flags) {
 }
 
 int run_make(const DataFlags& flags) {
-  const std::string spec = make_data(parse_data_spec(flags.spec), flags.folder);
+  const DataSpec source = parse_data_spec(flags.spec);
+  std::string spec;
+  if (source.kind == "video") {
+    install_signal_handlers();
+    spec = make_video_features(source, flags.folder, stop_requested);
+  } else {
+    spec = make_data(source, flags.folder);
+  }
   print_text("wrote " + spec.substr(spec.find(':') + 1) + ", read it by " + spec + "\n");
   return 0;
 }

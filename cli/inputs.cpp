@@ -10,12 +10,12 @@
 
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
-#include <opencv2/videoio.hpp>
 
 #include "core/error.h"
 #include "core/files.h"
 #include "core/text.h"
 #include "datasets/image.h"
+#include "datasets/video.h"
 
 namespace zoo {
 
@@ -23,15 +23,10 @@ namespace {
 
 const std::set<std::string> kImageEndings = {"jpg", "jpeg", "png", "bmp", "webp",
                                              "tif", "tiff", "ppm", "pgm"};
-const std::set<std::string> kVideoEndings = {"mp4", "avi", "mov", "mkv", "webm", "m4v", "mpg", "mpeg"};
 
 std::string ending(const std::string& path) {
   const size_t dot = path.rfind('.');
   return dot == std::string::npos ? "" : lower(path.substr(dot + 1));
-}
-
-bool is_camera(const std::string& input) {
-  return starts_with(input, "camera:");
 }
 
 std::vector<std::string> expand_glob(const std::string& pattern) {
@@ -90,33 +85,18 @@ cv::Mat read_standard_input() {
 void read_video(const std::string& source, const std::string& name,
                 const std::function<void(InputImage)>& use, const std::function<bool()>& stop,
                 InputSummary& summary) {
-  cv::VideoCapture capture;
-  if (is_camera(source)) {
-    int64_t index = 0;
-    if (!parse_int(source.substr(7), index) || index < 0) {
-      throw UsageError(source + ": expected camera:N with the number of the camera");
-    }
-    capture.open(static_cast<int>(index));
-  } else {
-    const MappedFile readable(source);  // names the reason where the file cannot be read at all
-    capture.open(source);
-  }
-  if (!capture.isOpened()) throw Error(source + ": cannot be opened as a video");
-  const double rate = capture.get(cv::CAP_PROP_FPS);
-  cv::Mat bgr;
-  int64_t frame = 0;
-  for (; !stop() && capture.read(bgr); ++frame) {
-    InputImage image{source, name, frame, rate > 0 ? rate : 25, cv::Mat()};
-    cv::cvtColor(bgr, image.rgb, cv::COLOR_BGR2RGB);
-    use(std::move(image));
+  VideoFrames frames(source);
+  cv::Mat rgb;
+  for (int64_t frame = 0; !stop() && frames.next(rgb); ++frame) {
+    use({source, name, frame, frames.rate(), rgb});
+    rgb = cv::Mat();  // the next frame has pixels of its own
     ++summary.images;
   }
-  if (frame == 0) throw Error(source + ": no frame could be read");
 }
 
 void read_one(const std::string& path, Names& names, const std::function<void(InputImage)>& use,
               const std::function<bool()>& stop, InputSummary& summary) {
-  if (is_camera(path) || kVideoEndings.count(ending(path)) > 0) {
+  if (is_camera(path) || has_video_ending(path)) {
     const std::string name = is_camera(path) ? "camera" + path.substr(7) : file_stem(path);
     return read_video(path, names.unique(name), use, stop, summary);
   }

@@ -17,6 +17,7 @@
 #include "trainers/action_timeline.h"
 #include "trainers/signals.h"
 #include "trainers/tasks/online_action.h"
+#include "trainers/video_features.h"
 
 namespace zoo {
 
@@ -29,10 +30,22 @@ std::string stream_path(const std::string& input) {
   return starts_with(input, "features:") ? parse_data_spec(input).path : input;
 }
 
-/// The data SPEC of an INPUT.
-DataSpec input_spec(const std::string& input) {
-  return parse_data_spec(input.find(':') == std::string::npos && file_exists(input) ? "features:" + input
-                                                                                    : input);
+bool is_video(const std::string& input) {
+  return starts_with(input, "video:");
+}
+
+/// The videos of an INPUT.
+std::shared_ptr<ActionDataset> open_input(const std::string& input, const ActionTask& task) {
+  const bool is_path = input.find(':') == std::string::npos && file_exists(input);
+  const DataSpec spec = parse_data_spec(is_path ? "features:" + input : input);
+  return spec.kind == "video" ? open_videos(spec, task.steps_per_second(), stop_requested)
+                              : open_action_dataset(spec, "val");
+}
+
+void require_width(const ActionTask& task, int64_t width, const std::string& what) {
+  if (width == task.model().feature_size) return;
+  throw Error(format("%s: %lld numbers a step, the model takes %lld", what.c_str(),
+                     static_cast<long long>(width), static_cast<long long>(task.model().feature_size)));
 }
 
 /// A stream's state between two calls.
@@ -94,23 +107,40 @@ std::string line_of(const ActionTask& task, const ActionStep& step, int64_t numb
   return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+/// Hands the steps of a stream to `use` while they arrive.
+void for_each_arriving(const std::string& input, const LoadedModel& loaded, const ActionTask& task,
+                       const std::function<void(const torch::Tensor& features)>& use) {
+  if (is_video(input)) {
+    const DataSpec spec = parse_data_spec(input);
+    const std::vector<std::string> sources = video_sources(spec);
+    if (sources.size() != 1) throw UsageError("--stream: expected one video, '" + input + "' names more");
+    VideoFeatures seen(spec, task.steps_per_second());
+    require_width(task, VideoFeatures::kWidth, input);
+    seen.for_each_step(
+        sources.front(), [&](const torch::Tensor& row) { use(row.unsqueeze(0)); }, stop_requested);
+    return;
+  }
+  FrameReader reader(stream_path(input), task.model().feature_size,
+                     loaded.config.at("eval").at("stall_seconds").get<double>());
+  const torch::Tensor features = torch::empty({1, task.model().feature_size});
+  while (!stop_requested() && reader.next(features.mutable_data_ptr<float>())) use(features);
+}
+
 /// One JSON line a step, while steps arrive.
 void predict_stream(const PredictFlags& flags, const LoadedModel& loaded, ActionTask& task) {
-  if (flags.inputs.size() != 1) throw UsageError("--stream: expected one INPUT, features:PATH or -");
+  if (flags.inputs.size() != 1)
+    throw UsageError("--stream: expected one INPUT, features:PATH, video:PATH or -");
   const torch::NoGradGuard no_grad;
   const MemoryPoolScope pool;
-  FrameReader reader(stream_path(flags.inputs.front()), task.model().feature_size,
-                     loaded.config.at("eval").at("stall_seconds").get<double>());
   StreamState state{task.model().start(1, loaded.device), 0};
   if (!flags.load_state.empty()) state = load_stream(flags.load_state, task);
   for (torch::Tensor& tensor : state.tensors) tensor = tensor.to(loaded.device);
-  const torch::Tensor features = torch::empty({1, task.model().feature_size});
-  while (!stop_requested() && reader.next(features.mutable_data_ptr<float>())) {
+  for_each_arriving(flags.inputs.front(), loaded, task, [&](const torch::Tensor& features) {
     ActionStep step = task.step(features, state.tensors, loaded.device);
     state.tensors = std::move(step.state);
     std::cout << line_of(task, step, state.steps++) << std::flush;
     if (!std::cout) throw Error("cannot write to stdout: its reader has gone");
-  }
+  });
   if (!flags.save_state.empty()) save_stream(flags.save_state, state, task);
 }
 
@@ -135,11 +165,7 @@ Json segments_of(const ActionTask& task, const std::string& video, const torch::
 /// Videos of a set: segments, scores and a picture each.
 Json predict_videos(const PredictFlags& flags, const LoadedModel& loaded, ActionTask& task,
                     const ActionDataset& videos, StateDict& scores) {
-  if (videos.feature_size() != task.model().feature_size) {
-    throw Error(format("%s: %lld numbers a step, the model takes %lld", videos.description().c_str(),
-                       static_cast<long long>(videos.feature_size()),
-                       static_cast<long long>(task.model().feature_size)));
-  }
+  require_width(task, videos.feature_size(), videos.description());
   Json segments = Json::array();
   const std::vector<ActionVideoScores> found = task.stream(videos, loaded.device, nullptr);
   for (int64_t i = 0; i < videos.size(); ++i) {
@@ -194,7 +220,7 @@ std::vector<std::string> predict_actions(const PredictFlags& flags, const Loaded
   std::vector<std::string> failures;
   for (const std::string& input : flags.inputs) {
     try {
-      const auto videos = open_action_dataset(input_spec(input), "val");
+      const auto videos = open_input(input, task);
       for (Json& segment : predict_videos(flags, loaded, task, *videos, scores))
         segments.push_back(std::move(segment));
     } catch (const UsageError&) {

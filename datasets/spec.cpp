@@ -125,6 +125,11 @@ const std::vector<DataKind>& data_kinds() {
        "online-action",
        "features of videos, one row a step: STREAM/SESSION.npy, target_perframe/SESSION.npy, data_info.json",
        {"streams", "labels", "info", "dataset", "fps", "slack", "exclude"}},
+      {"video",
+       false,
+       "online-action",
+       "a video, a folder of them or camera:N, seen by a ResNet: for predict, and for data make",
+       {"backbone", "steps_per_second", "size"}},
   };
   return kinds;
 }

@@ -48,6 +48,7 @@ class Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
+  pid_t id() const { return pid_; }
   void send(int signal) const { kill(pid_, signal); }
 
   /// The exit code, 128 + signal where one ended it.

@@ -14,6 +14,9 @@
 
 namespace zoo {
 
+/// Steps a second where nothing says otherwise: of 24 frames, 6 are one (THUMOS, TVSeries, EPIC-Kitchens).
+inline constexpr double kActionStepsPerSecond = 4;
+
 /// Classes of a video's steps: each class is there or not, however often the source counts it. Sparse, since a set
 /// may have thousands of classes.
 class LabelTable {
@@ -78,6 +81,9 @@ class ActionDataset {
 std::shared_ptr<ActionDataset> open_action_dataset(const DataSpec& spec, const std::string& default_split);
 /// The videos `videos` of a set, in that order.
 std::shared_ptr<ActionDataset> subset(std::shared_ptr<ActionDataset> dataset, std::vector<int64_t> videos);
+
+/// Writes features [L,D] float as numpy.save does.
+void write_features(const std::string& path, const torch::Tensor& rows);
 
 /// The training set of a run: `options.train`, split train unless it names one, without the videos that
 /// data.val_fraction holds out; data.max_images keeps the first videos.

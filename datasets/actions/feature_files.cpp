@@ -12,7 +12,6 @@
 namespace zoo {
 namespace {
 
-constexpr double kStepsPerSecond = 4;  // THUMOS, TVSeries, EPIC-Kitchens: 24 frames, 6 of them a step
 constexpr int64_t kSlack = 2;
 const char kLayouts[] =
     "expected STREAM/SESSION.npy, SESSION_rgb.npy and SESSION_flow.npy, or SESSION.npy (docs/formats.md)";
@@ -202,7 +201,7 @@ class FeatureFiles : public ActionDataset {
         layout_(find_layout(spec, split)),
         info_(find_info(spec)),
         labels_(spec, layout_.folder, info_) {
-    fps_ = info_.steps_per_second > 0 ? info_.steps_per_second : kStepsPerSecond;
+    fps_ = info_.steps_per_second > 0 ? info_.steps_per_second : kActionStepsPerSecond;
     const std::string fps = spec.option("fps");
     if (!fps.empty() && (!parse_double(fps, fps_) || !(fps_ > 0) || !std::isfinite(fps_)))
       throw UsageError("'" + spec.text + "': fps=" + fps + ", expected steps per second above 0");
@@ -321,6 +320,10 @@ class FeatureFiles : public ActionDataset {
 }  // namespace
 
 std::vector<std::string> action_splits(const DataSpec& spec) {
+  if (spec.kind == "video") {
+    throw UsageError("'" + spec.text + "' has no features yet, expected features:PATH",
+                     "zoo data make " + spec.text + " DIR writes them");
+  }
   if (spec.embedded()) return {"train", "val"};
   std::vector<std::string> splits;
   for (const auto& [name, sessions] : find_info(spec).splits) splits.push_back(name);

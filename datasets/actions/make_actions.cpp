@@ -67,6 +67,12 @@ Json info_of(const ActionDataset& dataset) {
 
 }  // namespace
 
+void write_features(const std::string& path, const torch::Tensor& rows) {
+  const torch::Tensor values = rows.to(torch::kCPU, torch::kFloat).contiguous();
+  write_npy(path, "<f4", values.size(0), values.size(1),
+            {reinterpret_cast<const char*>(values.const_data_ptr<float>()), values.nbytes()});
+}
+
 std::string make_actions(const DataSpec& spec, const std::string& target,
                          const std::function<void(int64_t, int64_t)>& progress) {
   const std::string folder = starts_with(target, "features:") ? target.substr(9) : target;

@@ -4,9 +4,16 @@
 #include <sys/stat.h>
 #include <torch/script.h>
 #include <torch/torch.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include <opencv2/imgproc.hpp>
+#include <opencv2/videoio.hpp>
 
 #include "core/files.h"
 #include "core/text.h"
+#include "models/backbones/resnet.h"
 #include "models/weights/state_dict.h"
 #include "tests/process.h"
 #include "tests/support.h"
@@ -243,40 +250,141 @@ TEST_F(OnlineActionProgram, DataAndModelMustFit) {
                {"model.window"});
 }
 
+/// Options that make a model small, by recipe.
+const std::vector<std::pair<std::string, std::vector<std::string>>> kSmall = {
+    {"oadtr-tiny", {"model.hidden_dim=16", "model.feedforward=16", "model.window=8"}},
+    {"trn-tiny", {"model.hidden_dim=12"}},
+    {"oad-gru-tiny", {"model.projection=16", "model.hidden_dim=12"}},
+    {"oad-lstm-tiny", {"model.projection=16", "model.hidden_dim=12"}},
+    {"testra-tiny", {"model.hidden_dim=16", "model.feedforward=16", "model.memory=4", "model.window=8"}}};
+
 TEST_F(OnlineActionProgram, AResumedRunIsEqual) {
-  const std::vector<std::string> common = {"train",
-                                           "--model",
-                                           "testra-tiny",
-                                           "--data",
-                                           kStreams,
-                                           "--batch-size",
-                                           "4",
-                                           "--set",
-                                           "model.hidden_dim=16",
-                                           "--set",
-                                           "model.feedforward=16",
-                                           "--set",
-                                           "model.memory=4",
-                                           "--set",
-                                           "model.window=8",
-                                           "--threads",
-                                           "1"};
-  const auto train = [&](const std::string& name, const std::string& steps) {
-    std::vector<std::string> command = common;
-    command.insert(command.end(), {"--max-steps", steps, "--output", join_path(folder_, name), "--set",
-                                   "schedule.name=constant"});
-    const CommandResult result = zoo_run(command);
-    ASSERT_EQ(result.exit_code, 0) << result.err;
-  };
-  train("whole", "8");
-  train("parts", "5");
-  const CommandResult resumed =
-      zoo_run({"train", "--resume", join_path(folder_, "parts"), "--max-steps", "8"});
-  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
-  const StateDict whole = load_tensors(join_path(folder_, "whole/last.safetensors")),
-                  parts = load_tensors(join_path(folder_, "parts/last.safetensors"));
-  for (const auto& [name, tensor] : whole.tensors)
-    EXPECT_TRUE(torch::equal(tensor, *parts.find(name))) << name;
+  for (const auto& [model, sizes] : kSmall) {
+    const auto train = [&, name = model, edits = sizes](const std::string& run, const std::string& steps) {
+      std::vector<std::string> command = {"train",
+                                          "--model",
+                                          name,
+                                          "--data",
+                                          kStreams,
+                                          "--batch-size",
+                                          "4",
+                                          "--threads",
+                                          "1",
+                                          "--max-steps",
+                                          steps,
+                                          "--output",
+                                          join_path(folder_, run),
+                                          "--set",
+                                          "schedule.name=constant",
+                                          "--set",
+                                          "trainer.validate_every=0"};
+      for (const std::string& edit : edits) command.insert(command.end(), {"--set", edit});
+      const CommandResult result = zoo_run(command);
+      ASSERT_EQ(result.exit_code, 0) << result.err;
+    };
+    const std::string whole = model + "-whole", parts = model + "-parts";
+    train(whole, "4");
+    train(parts, "2");
+    const CommandResult resumed =
+        zoo_run({"train", "--resume", join_path(folder_, parts), "--max-steps", "4"});
+    ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+    const StateDict expected = load_tensors(join_path(folder_, whole + "/last.safetensors")),
+                    resulted = load_tensors(join_path(folder_, parts + "/last.safetensors"));
+    for (const auto& [name, tensor] : expected.tensors)
+      EXPECT_TRUE(torch::equal(tensor, *resulted.find(name))) << model << ": " << name;
+  }
+}
+
+/// A film of 40 frames, 8 a second, in which a square goes from left to right.
+std::string write_film(const std::string& path) {
+  cv::VideoWriter writer(path, cv::VideoWriter::fourcc('M', 'J', 'P', 'G'), 8, {96, 64});
+  for (int i = 0; i < 40; ++i) {
+    cv::Mat frame(64, 96, CV_8UC3, cv::Scalar(60, 90, 30));
+    cv::rectangle(frame, {2 * i, 20, 20, 20}, {20, 40, 220}, cv::FILLED);
+    writer.write(frame);
+  }
+  return path;
+}
+
+TEST_F(OnlineActionProgram, AVideoIsSeenByABackbone) {
+  const std::string folder = join_path(folder_, "films"), backbone = join_path(folder_, "resnet.safetensors");
+  make_folders(folder);
+  torch::manual_seed(1);
+  save_safetensors(backbone, module_state(*ResNetClassifier(resnet50())));
+  const std::string options = ",backbone=" + backbone + ",size=64",
+                    film = write_film(join_path(folder, "walk.avi"));
+
+  const std::string seen = join_path(folder_, "seen");
+  const CommandResult make = zoo_run({"data", "make", "video:" + folder + options, seen});
+  ASSERT_EQ(make.exit_code, 0) << make.err;
+  EXPECT_THAT(make.out, HasSubstr("features:" + seen));
+  const CommandResult check = zoo_run({"data", "check", "features:" + seen});
+  EXPECT_THAT(check.out, HasSubstr("0 would stop or spoil a run"));
+
+  write_file(join_path(seen, "segments.tsv"), "walk\t0\t2.5\tleft\nwalk\t2.5\t5\tright\n");
+  const std::string run = join_path(folder_, "seen-run");
+  const CommandResult train =
+      zoo_run({"train", "--model", "oad-gru-tiny", "--data", "features:" + seen, "--max-steps", "1", "--set",
+               "model.projection=16", "--set", "model.hidden_dim=12", "--threads", "1", "--output", run});
+  ASSERT_EQ(train.exit_code, 0) << train.err;
+
+  const CommandResult live = zoo_run({"predict", "--weights", run, "video:" + film + options, "--stream"});
+  ASSERT_EQ(live.exit_code, 0) << live.err;
+  const CommandResult table =
+      zoo_run({"predict", "--weights", run, "features:" + seen + "/rgb/walk.npy", "--stream"});
+  ASSERT_EQ(table.exit_code, 0) << table.err;
+  EXPECT_EQ(lines_of(live.out).size(), 20);  // 5 seconds, 4 steps each
+  EXPECT_EQ(live.out, table.out);
+  const Json whole = zoo_json({"predict", "--weights", run, "video:" + folder + options, "--output",
+                               join_path(folder_, "seen-predicted"), "--json"});
+  EXPECT_EQ(whole.at("metrics").at("videos"), 1);
+
+  expect_error({"predict", "--weights", run, "video:" + film, "--stream"}, 2, {"names no backbone"});
+  expect_error({"predict", "--weights", run_, "video:" + film + options, "--stream"}, 1,
+               {"2048 numbers a step, the model takes 16"});
+  expect_error({"predict", "--weights", run, "video:" + film + ",backbone=" + features_, "--stream"}, 1,
+               {features_});
+  expect_error({"predict", "--weights", run, "video:" + film + ",backbone=" + run, "--stream"}, 1,
+               {"none of a ResNet's"});
+  expect_error({"train", "--model", "oad-gru-tiny", "--data", "video:" + film + options, "--output",
+                join_path(folder_, "no")},
+               2, {"has no features yet", "expected features:PATH"});
+  expect_error({"data", "make", "video:" + folder + options, seen}, 1, {"walk.npy is already there"});
+}
+
+/// Resident memory of a program in MiB.
+double resident_mib(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/statm");
+  int64_t all = 0, resident = 0;  // pages
+  file >> all >> resident;
+  EXPECT_TRUE(file.good());
+  return static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE)) / (1 << 20);
+}
+
+TEST_F(OnlineActionProgram, AnEndlessStreamNeedsNoMoreMemory) {
+  constexpr int64_t kFrames = 1'000'000;
+  const std::string run = join_path(folder_, "endless"), pipe = join_path(folder_, "endless.pipe");
+  const CommandResult train =
+      zoo_run({"train", "--model", "oad-gru-tiny", "--data",
+               "streams,videos=4,val_videos=2,steps=90,width=4,classes=4", "--max-steps", "1", "--set",
+               "model.projection=4", "--set", "model.hidden_dim=4", "--set", "model.horizons=0", "--threads",
+               "1", "--output", run});
+  ASSERT_EQ(train.exit_code, 0) << train.err;
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  test::Process process({program(), "predict", "--weights", run, pipe, "--stream", "--threads", "1"},
+                        "/dev/null", {"OMP_NUM_THREADS=1"});
+  FILE* writer = std::fopen(pipe.c_str(), "wb");
+  ASSERT_NE(writer, nullptr);
+  const std::vector<float> row = {0.1F, -0.4F, 1.0F, 0.5F};
+  double early = 0;
+  for (int64_t i = 0; i < kFrames; ++i) {
+    ASSERT_EQ(std::fwrite(row.data(), sizeof(float), row.size(), writer), row.size()) << i;
+    if (i == kFrames / 10) early = resident_mib(process.id());
+  }
+  const double late = resident_mib(process.id());
+  std::fclose(writer);
+  EXPECT_EQ(process.wait(), 0);
+  EXPECT_LT(late, early + 2) << "MiB after a tenth: " << early;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <torch/torch.h>
 
 #include "core/files.h"
 #include "models/weights/state_dict.h"
@@ -106,6 +107,33 @@ TEST_F(Processes, DetectionTrainsToo) {
                "--batch-size", "4", "--max-steps", "2", "--threads", "1", "--workers", "0", "--output", run},
               0);
   EXPECT_EQ(load_checkpoint(run)->state.step, 2);
+}
+
+TEST_F(Processes, ActionsTrainAsInOneProcess) {
+  const auto training = [&](const std::string& run) {
+    std::vector<std::string> command = {
+        test::program(), "train",
+        "--model",       "oad-gru-tiny",
+        "--data",        "streams,videos=6,val_videos=2,steps=90,width=16,ambiguous=1",
+        "--batch-size",  "8",
+        "--max-steps",   "4",
+        "--threads",     "1",
+        "--workers",     "0",
+        "--output",      path(run)};
+    for (const char* edit : {"model.projection=16", "model.hidden_dim=12", "model.dropout=0",
+                             "optimizer.name=sgd", "optimizer.lr=0.1", "trainer.validate_every=0"}) {
+      command.insert(command.end(), {"--set", edit});
+    }
+    return command;
+  };
+  const CommandResult one = test::run_command(training("one"));
+  ASSERT_EQ(one.exit_code, 0) << one.err;
+  expect_both(training("two"), 0);
+  const StateDict alone = load_tensors(path("one/last.safetensors")),
+                  shared = load_tensors(path("two/last.safetensors"));
+  ASSERT_EQ(alone.tensors.size(), shared.tensors.size());
+  for (const auto& [name, tensor] : alone.tensors)
+    EXPECT_LT((tensor - *shared.find(name)).abs().max().item<double>(), 1e-5) << name;
 }
 
 TEST_F(Processes, OneThatEndsEndsTheOther) {

@@ -231,6 +231,15 @@ TEST(FaceModels, DeepIdHasThePapersTable) {
   EXPECT_EQ(DeepId(larger)->forward(torch::zeros({2, 3, 55, 47})).sizes().vec(), (Shape{2, 160}));
 }
 
+TEST(FaceModels, ANewDeepIdStillTellsPicturesApart) {
+  torch::manual_seed(3);
+  DeepId net;
+  const torch::Tensor embeddings = net->forward(torch::randn({64, 3, 39, 31}));
+  const double spread = embeddings.std(0).mean().item<double>();  // 0.01 with torch's own first weights
+  EXPECT_GT(spread, 0.3);
+  EXPECT_LT(spread, 3.0);
+}
+
 TEST(FaceModels, AGreyDeepIdTakesTheMeanOfThreeChannels) {
   DeepIdOptions options = deepid_square();
   options.channels = 1;
