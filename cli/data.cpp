@@ -74,6 +74,7 @@ cv::Mat show_samples(const DataSpec& spec) {
   const std::string& task = data_kind(spec).task;
   if (task == "verification") return show_faces(*open_face_dataset(spec, "val"));
   if (task == "online-action") return show_actions(*open_action_dataset(spec, "val"));
+  if (task == "generation") return show_captions(*open_caption_dataset(spec, "val"));
   return show_grid(*open_detection_dataset(spec, "val"));
 }
 

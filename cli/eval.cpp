@@ -8,6 +8,8 @@
 #include "core/text.h"
 #include "datasets/spec.h"
 #include "trainers/progress.h"
+#include "trainers/tasks/autoencoder.h"
+#include "trainers/tasks/denoiser.h"
 #include "trainers/tasks/detection.h"
 #include "trainers/tasks/detection_predictions.h"
 #include "trainers/tasks/faces.h"
@@ -88,6 +90,9 @@ int evaluate_model(const EvalFlags& flags, const ConfigFlags& configuration) {
     line.finish();
     save_outputs(flags, *loaded.task, results.size());
     if (auto* actions = dynamic_cast<ActionTask*>(loaded.task.get())) result.details = actions->details();
+    if (auto* pictures = dynamic_cast<LdmTask*>(loaded.task.get())) result.details = pictures->details();
+    if (auto* pictures = dynamic_cast<AutoencoderTask*>(loaded.task.get()))
+      result.details = pictures->details();
     if (auto* faces = dynamic_cast<FaceTask*>(loaded.task.get())) {
       result.details = faces->details();
       curves.push_back({result.data, faces->roc()});
@@ -122,7 +127,7 @@ int identify_faces(const EvalFlags& flags, const ConfigFlags& configuration) {
 
 int evaluate(const EvalFlags& flags, const ConfigFlags& configuration) {
   if (!flags.task.empty())
-    require_choice("--task", flags.task, {"detection", "verification", "identification", "online-action"});
+    require_choice("--task", flags.task, {"detection", "verification", "identification", "online-action", "generation"});
   if (!flags.predictions.empty()) return evaluate_predictions(flags, configuration);
   if (flags.task == "identification") return identify_faces(flags, configuration);
   return evaluate_model(flags, configuration);
@@ -154,13 +159,13 @@ Command eval_command(CLI::App& parent) {
   add_text(*app, "--weights", flags->weights, "FILE|RUN", "Weights: a run, zoo's or published ones");
   add_text(*app, "--model", flags->model, "NAME", "Recipe, needed for foreign weights only");
   add_text(
-      *app, "--predictions", flags->predictions, "FILE",
+      *app, "--predictions", flags->predictions, "FILE|FOLDER",
       "Score this file instead of a model: COCO results, or safetensors of faces (a b same [fold]; gallery "
       "gallery_labels probes probe_labels; embeddings with --data ijb:) or of online actions (scores labels "
-      "[ambiguous])");
+      "[ambiguous]) or features of pictures (real fake); or a folder of made pictures, with --data the real ones");
   add_text(
       *app, "--task", flags->task, "NAME",
-      "detection, verification, identification or online-action, where the file or the model does not tell");
+      "detection, verification, identification, online-action or generation, where the file or the model does not tell");
   add_texts(*app, "--data", flags->data, "SPEC",
             "Data to score on (split val); may be given again. Identification: gallery, then probes");
   add_text(*app, "--references", flags->references, "FILE",

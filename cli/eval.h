@@ -5,6 +5,7 @@
 #include "cli/command.h"
 #include "cli/results.h"
 #include "trainers/roc_curves.h"
+#include "trainers/tasks/denoiser.h"
 
 namespace zoo {
 
@@ -21,5 +22,9 @@ void report_results(const EvalFlags& flags, const Json& model, const std::vector
 
 /// Scores what any program predicted; no model, no image.
 int evaluate_predictions(const EvalFlags& flags, const ConfigFlags& configuration);
+
+/// A folder of made pictures against real ones, by the networks that `options` names, on `device` (trainer.device).
+int score_picture_folder(const EvalFlags& flags, const DenoiserEvalOptions& options,
+                         const std::string& device);
 
 }  // namespace zoo

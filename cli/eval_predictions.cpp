@@ -9,6 +9,8 @@
 #include "core/formats/safetensors.h"
 #include "core/text.h"
 #include "models/weights/state_dict.h"
+#include "trainers/metrics/generation.h"
+#include "trainers/tasks/denoiser.h"
 #include "trainers/tasks/detection_predictions.h"
 #include "trainers/tasks/face_scores.h"
 #include "trainers/tasks/online_action.h"
@@ -165,6 +167,16 @@ int score_actions(const EvalFlags& flags, const PredictionFile& file, const Acti
   return 0;
 }
 
+/// Features of real and of generated pictures.
+int score_features(const EvalFlags& flags, const PredictionFile& file, const GenerationOptions& options) {
+  require_no_data(flags);
+  const torch::Tensor real = file.matrix("real"), fake = file.matrix("fake");
+  const Json details = {{"real", real.size(0)}, {"fake", fake.size(0)}, {"features", real.size(1)}};
+  report_results(flags, nullptr, {{"", generation_json(real, fake, options, flags.predictions), details}},
+                 {});
+  return 0;
+}
+
 bool holds_tensors(const std::string& path) {
   const MappedFile file(path);
   return is_safetensors(file.data(), file.size());
@@ -174,6 +186,9 @@ bool holds_tensors(const std::string& path) {
 
 int evaluate_predictions(const EvalFlags& flags, const ConfigFlags& configuration) {
   if (!flags.weights.empty()) throw UsageError("--predictions and --weights exclude each other");
+  if (is_directory(flags.predictions) && (flags.task.empty() || flags.task == "generation"))
+    return score_picture_folder(flags, section_options<DenoiserEvalOptions>(configuration, "eval"),
+                                section_options<TrainerOptions>(configuration, "trainer").device);
   const auto options = section_options<VerifyOptions>(configuration, "verify");
   const bool tensors = !flags.task.empty() && flags.task != "detection";
   if (!tensors && (flags.task == "detection" || !holds_tensors(flags.predictions)))
@@ -183,12 +198,15 @@ int evaluate_predictions(const EvalFlags& flags, const ConfigFlags& configuratio
     return score_gallery(flags, file, options);
   if (flags.task == "online-action" || (flags.task.empty() && file.has("scores")))
     return score_actions(flags, file, section_options<ActionEvalOptions>(configuration, "eval").protocol);
+  if (flags.task == "generation" || (flags.task.empty() && file.has("fake")))
+    return score_features(flags, file,
+                          section_options<DenoiserEvalOptions>(configuration, "eval").generation);
   if (file.has("embeddings")) return score_templates(flags, file, options);
   if (flags.task.empty() && !file.has("a"))
     throw Error(
         flags.predictions +
         ": its tensors tell no task, expected a b same (verification) or gallery gallery_labels probes "
-        "probe_labels (identification) or scores labels (online-action)");
+        "probe_labels (identification) or scores labels (online-action) or real fake (generation)");
   return score_pairs_of_file(flags, file, options);
 }
 

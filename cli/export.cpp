@@ -1,5 +1,7 @@
 #include <torch/version.h>
 
+#include <algorithm>
+
 #include "cli/command.h"
 #include "cli/setup.h"
 #include "core/error.h"
@@ -19,9 +21,8 @@ struct ExportFlags {
 };
 
 /// What the extra file zoo.json of a TorchScript file says.
-std::string description(const LoadedModel& loaded) {
+std::string description(const LoadedModel& loaded, const std::vector<TraceSpec>& methods) {
   const auto metadata = loaded.task->weight_metadata();
-  const std::vector<TraceSpec> methods = loaded.task->exported_methods();
   Json document = {{"recipe", loaded.recipe->name},
                    {"config", loaded.config},
                    {"inputs", methods.front().inputs},
@@ -56,6 +57,35 @@ void check_layout(const std::string& layout) {
   require_choice("--layout", layout, {"zoo", "original", "hf", "hf-timm", "insightface", "diffusers"});
 }
 
+/// NAME.pt, or a NAME-PART.pt for each part of a model that has several.
+Json export_traces(const LoadedModel& loaded, const std::string& output) {
+  double difference = 0;
+  int64_t variants = 0;
+  for (const auto& [part, methods] : loaded.task->exported_files()) {
+    const std::string file = part.empty() ? output : output.substr(0, output.size() - 3) + "-" + part + ".pt";
+    difference = std::max(difference, export_torchscript(methods, file, description(loaded, methods)));
+    variants = methods.front().variants;
+  }
+  return {{"max_difference", difference}, {"checked_variants", variants}};
+}
+
+void write_weights(const PublishedWeights& published, const std::string& layout, const std::string& output) {
+  const bool single_file = ends_with(output, ".safetensors") || ends_with(output, ".pth");
+  if (single_file && published.state.tensors.empty())
+    throw UsageError("--layout " + layout + " is a folder of several files, expected --output DIR");
+  if (!single_file) make_folders(output);
+  if (!single_file && published.write_folder) return published.write_folder(output);
+  const std::string file = single_file ? output : join_path(output, "model.safetensors");
+  if (ends_with(file, ".pth")) {
+    save_pth(file, published.state);
+  } else {
+    save_safetensors(file, published.state);
+  }
+  for (const auto& [name, text] : published.files) {
+    if (!single_file) write_file(join_path(output, name), text);
+  }
+}
+
 int export_weights(const ExportFlags& flags, const ConfigFlags& configuration) {
   if (flags.output.empty()) {
     throw UsageError(
@@ -75,22 +105,10 @@ int export_weights(const ExportFlags& flags, const ConfigFlags& configuration) {
   Json document = {
       {"command", "export"}, {"model", loaded.recipe->name}, {"data", nullptr}, {"output", flags.output}};
   if (torchscript) {
-    const std::vector<TraceSpec> methods = loaded.task->exported_methods();
-    document["metrics"] = {{"max_difference", export_torchscript(methods, flags.output, description(loaded))},
-                           {"checked_variants", methods.front().variants}};
+    document["metrics"] = export_traces(loaded, flags.output);
   } else {
     const PublishedWeights published = in_layout(loaded, layout);
-    const bool single_file = ends_with(flags.output, ".safetensors") || ends_with(flags.output, ".pth");
-    if (!single_file) make_folders(flags.output);
-    const std::string file = single_file ? flags.output : join_path(flags.output, "model.safetensors");
-    if (ends_with(file, ".pth")) {
-      save_pth(file, published.state);
-    } else {
-      save_safetensors(file, published.state);
-    }
-    for (const auto& [name, text] : published.files) {
-      if (!single_file) write_file(join_path(flags.output, name), text);
-    }
+    write_weights(published, layout, flags.output);
     document["layout"] = layout;
     document["metrics"] = {{"tensors", published.state.tensors.size()}};
   }

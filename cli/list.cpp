@@ -2,6 +2,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "datasets/spec.h"
+#include "models/diffusion/sampler.h"
 #include "models/face_losses/face_loss.h"
 #include "trainers/recipes.h"
 
@@ -53,12 +54,20 @@ std::vector<Listed> listed_metrics() {
       {"rank1", "identification", "one gallery, many probes: rank1 rank5 cmc"},
       {"mAP", "online-action",
        "every step ranked by class: mAP mcAP, mAP of each anticipated time, per_class"},
+      {"FID", "generation", "pictures against real ones by features of both: FID KID IS"},
+      {"PSNR", "generation", "pictures against their originals: PSNR SSIM"},
       {"cosine", "verify.metric", "cosine of two embeddings"},
       {"euclidean", "verify.metric", "distance of two embeddings with their lengths"},
       {"chi_square", "verify.metric", "DeepFace's weighted chi-square, fitted"},
       {"siamese", "verify.metric", "DeepFace's weighted differences, fitted"},
       {"joint_bayesian", "verify.metric", "PCA and Joint Bayesian, fitted (DeepID)"},
   };
+}
+
+std::vector<Listed> listed_samplers() {
+  std::vector<Listed> rows;
+  for (const SamplerInfo& info : samplers()) rows.push_back({info.name, "generation", info.description});
+  return rows;
 }
 
 Lists all_lists() {
@@ -73,7 +82,7 @@ Lists all_lists() {
             {"cosine", "", "half a cosine down to min_factor"},
             {"polynomial", "", "(1 - done)^power: linear with schedule.power=1"},
             {"onecycle", "", "up to the peak, then down to nothing"}}},
-          {"samplers", {}},
+          {"samplers", listed_samplers()},
           {"activations",
            {{"relu", "", "max(x, 0)"}, {"gelu", "", "x times the normal distribution function of x"}}}};
 }

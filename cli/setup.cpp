@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/text.h"
 #include "datasets/spec.h"
+#include "models/ldm/weights.h"
 #include "models/weights/weights_follow.h"
 #include "trainers/trainer.h"
 
@@ -90,11 +91,15 @@ std::unique_ptr<Task> untrained_model(const Recipe& recipe, Json& config) {
   return task;
 }
 
+StateDict load_weights(const std::string& path) {
+  return is_diffusers_folder(path) ? read_diffusers_folder(path) : load_state_dict(path);
+}
+
 LoadedModel load_model(const std::string& weights, const std::string& model, Purpose purpose,
                        const std::string& config_file, const std::vector<Edit>& edits) {
   if (weights.empty()) throw UsageError("no weights: expected --weights FILE or a run directory");
   const Recipe* named = model.empty() ? nullptr : &find_recipe(model);
-  const StateDict state = load_state_dict(weights);
+  const StateDict state = load_weights(weights);
   Json stored = stored_config(state);
   if (named == nullptr && stored.is_object()) {
     named = &find_recipe(stored.at("model").at("name").get<std::string>());

@@ -25,6 +25,9 @@ ResolvedConfig resolve_config(const Recipe& recipe, const Json& stored, const st
 /// there.
 const Recipe& chosen_recipe(const std::string& model, const std::string& config_file);
 
+/// The tensors of `--weights`: a file, a run, or a folder of several parts (diffusers). Throws Error as their readers.
+StateDict load_weights(const std::string& path);
+
 /// A model made from weights, for eval, predict and export.
 struct LoadedModel {
   const Recipe* recipe = nullptr;

@@ -111,7 +111,7 @@ int start_run(const TrainFlags& flags, const ConfigFlags& configuration) {
   prepare_torch(config);
   const auto weights = config.at("model").at("weights").get<std::string>();
   StateDict state;
-  if (!weights.empty()) state = load_state_dict(weights);
+  if (!weights.empty()) state = load_weights(weights);
   seed_torch(config.at("trainer").at("seed").get<uint64_t>());
   const std::unique_ptr<Task> task =
       recipe.make(config, Purpose::training, weights.empty() ? nullptr : &state);

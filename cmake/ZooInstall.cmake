@@ -18,4 +18,5 @@ configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/zooConfig.cmake.in ${P
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/zooConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/zooConfig.cmake ${PROJECT_BINARY_DIR}/zooConfigVersion.cmake
               ${PROJECT_SOURCE_DIR}/cmake/FindOpenCVModules.cmake ${PROJECT_SOURCE_DIR}/cmake/FindTurboJPEG.cmake
+              ${PROJECT_SOURCE_DIR}/cmake/FindUtf8proc.cmake
         DESTINATION ${_package_dir})

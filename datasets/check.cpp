@@ -329,6 +329,7 @@ Json CheckReport::to_json() const {
   }
   for (const FaceCounts& split : faces) document["splits"].push_back(split.to_json());
   for (const ActionCounts& split : actions) document["splits"].push_back(split.to_json());
+  for (const CaptionCounts& split : captions) document["splits"].push_back(split.to_json());
   for (const SplitCounts& split : splits) {
     Json classes = Json::array(), sizes = Json::array();
     for (const ClassCount& one : split.classes) {
@@ -371,6 +372,7 @@ std::string CheckReport::str() const {
   }
   if (!faces.empty()) text += "\n" + face_table(faces);
   if (!actions.empty()) text += "\n" + action_tables(actions);
+  if (!captions.empty()) text += "\n" + caption_table(captions);
   if (!splits.empty()) text += "\n\n" + class_table(splits) + "\n" + size_table(splits);
   return text;
 }
@@ -378,6 +380,7 @@ std::string CheckReport::str() const {
 CheckReport check_data(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress) {
   if (data_kind(spec).task == "verification") return check_faces(spec, progress);
   if (data_kind(spec).task == "online-action") return check_actions(spec, progress);
+  if (data_kind(spec).task == "generation") return check_captions(spec, progress);
   return check_detection(spec, progress);
 }
 

@@ -59,12 +59,26 @@ struct ActionCounts {
 /// For people: a table of the splits, then one of the classes.
 std::string action_tables(const std::vector<ActionCounts>& splits);
 
+/// What a split of captioned pictures holds, as far as it could be read.
+struct CaptionCounts {
+  std::string name;
+  int64_t pictures = 0;
+  int64_t smallest = 0, largest = 0;  ///< of the pictures' shorter sides, pixels
+  int64_t captions = 0, different = 0;
+  int64_t words = 0, median_words = 0;  ///< different ones, cut at blanks; of a sentence
+
+  Json to_json() const;
+};
+/// For people: a table of the splits.
+std::string caption_table(const std::vector<CaptionCounts>& splits);
+
 struct CheckReport {
-  std::string data;                   ///< the SPEC
-  std::vector<Finding> findings;      ///< those that stop or spoil a run first
-  std::vector<SplitCounts> splits;    ///< of detection
-  std::vector<FaceCounts> faces;      ///< of faces
-  std::vector<ActionCounts> actions;  ///< of streams of features
+  std::string data;                     ///< the SPEC
+  std::vector<Finding> findings;        ///< those that stop or spoil a run first
+  std::vector<SplitCounts> splits;      ///< of detection
+  std::vector<FaceCounts> faces;        ///< of faces
+  std::vector<ActionCounts> actions;    ///< of streams of features
+  std::vector<CaptionCounts> captions;  ///< of captioned pictures
 
   /// The findings in their order, those that stop or spoil a run first.
   void take(const Findings& found);
@@ -95,5 +109,9 @@ CheckReport check_faces(const DataSpec& spec, const std::function<void(int64_t, 
 /// are not finite, labels out of range; notes classes without a step, videos of two splits and what the labels leave
 /// unsaid.
 CheckReport check_actions(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress = {});
+
+/// The same for captioned pictures: missing and unreadable pictures, lines without a sentence, shards cut off; notes
+/// pictures that come twice.
+CheckReport check_captions(const DataSpec& spec, const std::function<void(int64_t, int64_t)>& progress = {});
 
 }  // namespace zoo

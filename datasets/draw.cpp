@@ -324,23 +324,43 @@ std::vector<FaceRow> face_rows(const FaceDataset& dataset, int64_t rows, int64_t
   return result;
 }
 
-/// The picture as large as it fits into the middle of `place`.
-void draw_face(cv::Mat& sheet, const FaceDataset& dataset, int64_t index, const cv::Rect& place) {
-  const cv::Mat image = dataset.image(index);
-  const double scale = static_cast<double>(place.width) / std::max(image.cols, image.rows);
+/// Puts a picture into the middle of `place`, as large as it fits; returns its scale there.
+double draw_fitted(cv::Mat& sheet, const cv::Mat& image, const cv::Rect& place, cv::Point& corner) {
+  const double scale =
+      std::min(static_cast<double>(place.width) / image.cols, static_cast<double>(place.height) / image.rows);
   cv::Mat scaled;
   cv::resize(image, scaled, {}, scale, scale, scale < 1 ? cv::INTER_AREA : cv::INTER_CUBIC);
-  if (const auto landmarks = dataset.record(index).landmarks) {
-    for (size_t i = 0; i < 10; i += 2) {
-      const cv::Point at(static_cast<int>((static_cast<double>((*landmarks)[i]) + 0.5) * scale),
-                         static_cast<int>((static_cast<double>((*landmarks)[i + 1]) + 0.5) * scale));
-      cv::circle(scaled, at, 3, cv::Scalar(0, 255, 0), cv::FILLED, cv::LINE_AA);
+  corner = {place.x + (place.width - scaled.cols) / 2, place.y + (place.height - scaled.rows) / 2};
+  const cv::Rect seen = cv::Rect(corner, scaled.size()) & cv::Rect(0, 0, sheet.cols, sheet.rows);
+  scaled(seen - corner).copyTo(sheet(seen));
+  return scale;
+}
+
+void draw_face(cv::Mat& sheet, const FaceDataset& dataset, int64_t index, const cv::Rect& place) {
+  cv::Point corner;
+  const double scale = draw_fitted(sheet, dataset.image(index), place, corner);
+  const auto landmarks = dataset.record(index).landmarks;
+  if (!landmarks) return;
+  for (size_t i = 0; i < 10; i += 2) {
+    const cv::Point at(static_cast<int>((static_cast<double>((*landmarks)[i]) + 0.5) * scale),
+                       static_cast<int>((static_cast<double>((*landmarks)[i + 1]) + 0.5) * scale));
+    cv::circle(sheet, corner + at, 3, cv::Scalar(0, 255, 0), cv::FILLED, cv::LINE_AA);
+  }
+}
+
+/// Words in at most `most` lines of a width; what is too long ends in "..".
+std::vector<std::string> broken_words(const std::string& words, double height, int width, size_t most) {
+  std::vector<std::string> lines(1);
+  for (const std::string& word : split(plain(words), ' ')) {
+    const std::string longer = lines.back().empty() ? word : lines.back() + " " + word;
+    if (lines.size() == most || lines.back().empty() || text_width(longer, height) <= width) {
+      lines.back() = longer;
+    } else {
+      lines.push_back(word);
     }
   }
-  const cv::Rect inner(place.x + (place.width - scaled.cols) / 2, place.y + (place.height - scaled.rows) / 2,
-                       scaled.cols, scaled.rows);
-  const cv::Rect seen = inner & cv::Rect(0, 0, sheet.cols, sheet.rows);
-  scaled(seen - inner.tl()).copyTo(sheet(seen));
+  for (std::string& line : lines) line = fitted(line, height, width);
+  return lines;
 }
 
 }  // namespace
@@ -383,6 +403,40 @@ cv::Mat show_faces(const FaceDataset& dataset, int64_t identities, int64_t pictu
     draw_text(sheet, plain(rows[r].name), kGap, y + side + 19, 9, {90, 90, 90});
   }
   return sheet;
+}
+
+cv::Mat caption_sheet(const std::vector<CaptionedTile>& tiles, int64_t columns, const std::string& title) {
+  constexpr int kLines = 3, kLineHeight = 18;
+  constexpr double kLetter = 9;
+  const int side = (kSheetWidth - kGap) / static_cast<int>(columns) - kGap,
+            step = side + kLines * kLineHeight + kGap, top = title.empty() ? kGap : kHeader;
+  const int rows =
+      (static_cast<int>(tiles.size()) + static_cast<int>(columns) - 1) / static_cast<int>(columns);
+  cv::Mat sheet(top + step * rows, kSheetWidth, CV_8UC3, cv::Scalar(250, 250, 250));
+  draw_text(sheet, fitted(plain(title), 14, kSheetWidth - 2 * kGap), kGap, 40, 14, {30, 30, 30});
+  for (size_t i = 0; i < tiles.size(); ++i) {
+    const auto place = static_cast<int>(i), across = static_cast<int>(columns);
+    const int x = kGap + place % across * (side + kGap), y = top + place / across * step;
+    cv::Point corner;
+    draw_fitted(sheet, tiles[i].rgb, {x, y, side, side}, corner);
+    int baseline = y + side + kLineHeight;
+    for (const std::string& line : broken_words(tiles[i].words, kLetter, side, kLines)) {
+      draw_text(sheet, line, x, baseline, kLetter, {70, 70, 70});
+      baseline += kLineHeight;
+    }
+  }
+  return sheet;
+}
+
+cv::Mat show_captions(const CaptionDataset& dataset, int64_t count) {
+  std::vector<CaptionedTile> tiles;
+  const int64_t shown = std::min(std::max<int64_t>(count, 1), dataset.size());
+  for (int64_t i = 0; i < shown; ++i) {
+    const int64_t record = i * dataset.size() / shown;
+    tiles.push_back({dataset.picture(record), dataset.captions(record)[0]});
+  }
+  return caption_sheet(
+      tiles, 8, format("%s, %lld of them", dataset.description().c_str(), static_cast<long long>(shown)));
 }
 
 cv::Mat show_grid(const DetectionDataset& dataset, int64_t count) {

@@ -5,6 +5,7 @@
 
 #include <opencv2/core.hpp>
 
+#include "datasets/captions/captions.h"
 #include "datasets/detection.h"
 #include "datasets/faces/faces.h"
 
@@ -34,5 +35,15 @@ cv::Mat show_grid(const DetectionDataset& dataset, int64_t count = 12);
 /// A contact sheet of faces: a row of `pictures` for each of `identities` that are spread over the set, its name below
 /// (without identities: pictures spread over the set), landmarks as dots, the set's description on top.
 cv::Mat show_faces(const FaceDataset& dataset, int64_t identities = 6, int64_t pictures = 10);
+
+/// Pictures in rows of equal tiles, each with its words below (broken into lines, cut where they are too long), a title
+/// on top (empty: none).
+struct CaptionedTile {
+  cv::Mat rgb;
+  std::string words;
+};
+cv::Mat caption_sheet(const std::vector<CaptionedTile>& tiles, int64_t columns, const std::string& title);
+/// That sheet of `count` records that are spread over the set, each with its first sentence.
+cv::Mat show_captions(const CaptionDataset& dataset, int64_t count = 32);
 
 }  // namespace zoo

@@ -127,6 +127,7 @@ std::string make_data(const DataSpec& spec, const std::string& target,
                       const std::function<void(int64_t, int64_t)>& progress) {
   if (data_kind(spec).task == "verification") return make_faces(spec, target, progress);
   if (data_kind(spec).task == "online-action") return make_actions(spec, target, progress);
+  if (data_kind(spec).task == "generation") return make_captions(spec, target, progress);
   const std::string folder = starts_with(target, "coco:") ? target.substr(5) : target;
   make_detection(spec, folder, progress);
   return "coco:" + folder;

@@ -8,8 +8,8 @@
 
 namespace zoo {
 
-/// Writes a set in a layout that zoo reads, by the task of the SPEC's kind: make_detection, make_faces or
-/// make_actions. Returns the SPEC that reads it back.
+/// Writes a set in a layout that zoo reads, by the task of the SPEC's kind: make_detection, make_faces,
+/// make_actions or make_captions. Returns the SPEC that reads it back.
 std::string make_data(const DataSpec& spec, const std::string& target,
                       const std::function<void(int64_t, int64_t)>& progress = {});
 
@@ -36,6 +36,12 @@ std::string make_faces(const DataSpec& spec, const std::string& target,
 /// where FOLDER already holds such a set, for unreadable data, a set without labels, and a name in two splits.
 std::string make_actions(const DataSpec& spec, const std::string& target,
                          const std::function<void(int64_t, int64_t)>& progress = {});
+
+/// Writes the splits of a captioned set (with `split=NAME` in the SPEC that one alone; one without splits as train):
+/// FOLDER/SPLIT/000000.png, without loss, and, last, FOLDER/SPLIT/metadata.jsonl. `target` FOLDER or captions:FOLDER.
+/// Returns the SPEC that reads it back. Throws Error where FOLDER already holds such a set and for unreadable data.
+std::string make_captions(const DataSpec& spec, const std::string& target,
+                          const std::function<void(int64_t, int64_t)>& progress = {});
 
 /// Writes a PNG without the syncing that a single file deserves: what makes a set of the pictures comes last.
 void write_picture(const std::string& path, const cv::Mat& image);

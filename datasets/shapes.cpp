@@ -7,12 +7,10 @@
 #include "core/error.h"
 #include "core/options.h"
 #include "core/text.h"
+#include "datasets/forms.h"
 
 namespace zoo {
 namespace {
-
-enum Form { kCircle, kSquare, kTriangle, kStar, kRing, kCross, kForms };
-const char* const kNames[kForms] = {"circle", "square", "triangle", "star", "ring", "cross"};
 
 constexpr int64_t kMaxFigures = 5;
 constexpr double kMinRadius = 0.09, kMaxRadius = 0.28;  // of the picture's width; log-uniform between
@@ -36,44 +34,6 @@ struct Scene {
   std::vector<Figure> figures;
   std::vector<uint8_t> owner;  // [size * size]: 1 + figure, or 0 for the ground
 };
-
-/// The pentagram with a tip at (0, 1): inside at least four of the five half-planes that its lines bound, so
-/// its distance is the second largest of the five.
-double star_distance(double x, double y) {
-  static constexpr double normal[5][2] = {{0, 1},
-                                          {-0.9510565162951535, 0.30901699437494745},
-                                          {-0.5877852522924731, -0.8090169943749475},
-                                          {0.5877852522924731, -0.8090169943749475},
-                                          {0.9510565162951535, 0.30901699437494745}};
-  double first = -2, second = -2;
-  for (const auto& n : normal) {
-    const double distance = n[0] * x + n[1] * y;
-    second = std::max(second, std::min(first, distance));
-    first = std::max(first, distance);
-  }
-  return second - 0.30901699437494745;
-}
-
-/// Signed distance to the outline of a form in the unit circle, negative inside (exact along its edges, not
-/// around its corners).
-double signed_distance(Form form, double x, double y) {
-  switch (form) {
-    case kCircle:
-      return std::sqrt(x * x + y * y) - 1;
-    case kRing:
-      return std::abs(std::sqrt(x * x + y * y) - 0.75) - 0.25;
-    case kSquare:
-      return std::max(std::abs(x), std::abs(y)) - 0.8;
-    case kTriangle:
-      return std::max(std::abs(x) * 0.8660254037844386 - y * 0.5, y) - 0.5;
-    case kStar:
-      return star_distance(x, y);
-    default:  // kCross: two bars
-      x = std::abs(x);
-      y = std::abs(y);
-      return std::min(std::max(x - 0.96, y - 0.3), std::max(y - 0.96, x - 0.3));
-  }
-}
 
 /// Calls visit(x, y, u, v, distance) for the pixels of the square around a figure, clipped to [low, high);
 /// u, v are the pixel's place in the figure's unit circle, distance is in pixels.
@@ -350,7 +310,7 @@ class ShapesDataset : public DetectionDataset {
         size_(split == "train" ? options.train : options.val),
         records_(static_cast<size_t>(size_)),
         made_(std::make_unique<std::once_flag[]>(static_cast<size_t>(size_))) {
-    for (int64_t form = 0; form < kForms; ++form) categories_.push_back({form + 1, kNames[form]});
+    for (int64_t form = 0; form < kForms; ++form) categories_.push_back({form + 1, kFormNames[form]});
   }
 
   int64_t size() const override { return size_; }

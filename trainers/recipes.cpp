@@ -33,6 +33,7 @@ const std::vector<Recipe>& recipes() {
     std::vector<Recipe> rows = detr_recipes();
     for (Recipe& recipe : face_recipes()) rows.push_back(std::move(recipe));
     for (Recipe& recipe : action_recipes()) rows.push_back(std::move(recipe));
+    for (Recipe& recipe : ldm_recipes()) rows.push_back(std::move(recipe));
     return rows;
   }();
   return table;

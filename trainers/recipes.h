@@ -17,6 +17,8 @@ enum class Purpose { training, evaluation, inference };
 struct PublishedWeights {
   StateDict state;
   std::vector<std::pair<std::string, std::string>> files;
+  /// Writes a layout of several weight files into a folder, which exists; null: `state` and `files` are all.
+  std::function<void(const std::string& folder)> write_folder = nullptr;
 };
 
 /// A row of the one table that says which models exist: a named configuration of a model and of the task that

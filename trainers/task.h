@@ -79,6 +79,11 @@ class Task {
   virtual TraceSpec trace_spec() = 0;
   /// All methods of an exported file, that one first.
   virtual std::vector<TraceSpec> exported_methods() { return {trace_spec()}; }
+  /// Files of an export, by what is added to the name asked for ("unet": NAME-unet.pt; "": NAME.pt itself), each with
+  /// its methods.
+  virtual std::vector<std::pair<std::string, std::vector<TraceSpec>>> exported_files() {
+    return {{"", exported_methods()}};
+  }
   /// Inputs of that signature of a batch size and (height, width), unpadded; for summaries and benchmarks.
   virtual std::vector<torch::Tensor> example_inputs(int64_t batch_size,
                                                     std::pair<int64_t, int64_t> size) const = 0;

@@ -229,7 +229,7 @@ Recipe deepid_recipe() {
                               DeepIdEnsembleOptions(), family, {"zoo"});
   return with_config(recipe, [](Json& config) {
     config["loss"]["name"] = "softmax";
-    config["optimizer"]["lr"] = 0.01;
+    config["optimizer"]["lr"] = 0.05;
   });
 }
 

@@ -1,0 +1,19 @@
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "models/export/trace.h"
+#include "models/ldm/ldm.h"
+
+namespace zoo {
+
+/// The four networks that export writes, each a file of this name:
+///   text_encoder  ids [B,L] int64 -> states [B,L,W]
+///   unet          latents [B,C,h,w], timesteps [B], states [B,L,W] -> prediction [B,C,h,w]
+///   vae_encoder   images [B,3,H,W] -> moments [B,2C,H/f,W/f]
+///   vae_decoder   latents [B,C,h,w] -> images [B,3,h·f,w·f]; not scaled: divided by the scaling factor
+/// before Examples are small and differ in size and batch; latents also where no level halves evenly.
+std::vector<std::pair<std::string, TraceSpec>> ldm_trace_specs(const Ldm& ldm);
+
+}  // namespace zoo
