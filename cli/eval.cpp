@@ -127,7 +127,8 @@ int identify_faces(const EvalFlags& flags, const ConfigFlags& configuration) {
 
 int evaluate(const EvalFlags& flags, const ConfigFlags& configuration) {
   if (!flags.task.empty())
-    require_choice("--task", flags.task, {"detection", "verification", "identification", "online-action", "generation"});
+    require_choice("--task", flags.task,
+                   {"detection", "verification", "identification", "online-action", "generation"});
   if (!flags.predictions.empty()) return evaluate_predictions(flags, configuration);
   if (flags.task == "identification") return identify_faces(flags, configuration);
   return evaluate_model(flags, configuration);
@@ -162,10 +163,11 @@ Command eval_command(CLI::App& parent) {
       *app, "--predictions", flags->predictions, "FILE|FOLDER",
       "Score this file instead of a model: COCO results, or safetensors of faces (a b same [fold]; gallery "
       "gallery_labels probes probe_labels; embeddings with --data ijb:) or of online actions (scores labels "
-      "[ambiguous]) or features of pictures (real fake); or a folder of made pictures, with --data the real ones");
-  add_text(
-      *app, "--task", flags->task, "NAME",
-      "detection, verification, identification, online-action or generation, where the file or the model does not tell");
+      "[ambiguous]) or features of pictures (real fake); or a folder of made pictures, with --data the real "
+      "ones");
+  add_text(*app, "--task", flags->task, "NAME",
+           "detection, verification, identification, online-action or generation, where the file or the "
+           "model does not tell");
   add_texts(*app, "--data", flags->data, "SPEC",
             "Data to score on (split val); may be given again. Identification: gallery, then probes");
   add_text(*app, "--references", flags->references, "FILE",

@@ -23,8 +23,7 @@ void report_results(const EvalFlags& flags, const Json& model, const std::vector
 /// Scores what any program predicted; no model, no image.
 int evaluate_predictions(const EvalFlags& flags, const ConfigFlags& configuration);
 
-/// A folder of made pictures against real ones, by the networks that `options` names, on `device` (trainer.device).
-int score_picture_folder(const EvalFlags& flags, const DenoiserEvalOptions& options,
-                         const std::string& device);
+/// A folder of made pictures against real ones, by the networks that `options` names, on `device`.
+int score_picture_folder(const EvalFlags& flags, const DenoiserEvalOptions& options, torch::Device device);
 
 }  // namespace zoo

@@ -14,7 +14,6 @@
 #include "datasets/captions/captions.h"
 #include "datasets/image.h"
 #include "datasets/spec.h"
-#include "trainers/device.h"
 #include "trainers/picture_scores.h"
 #include "trainers/progress.h"
 #include "trainers/tasks/denoiser.h"
@@ -46,6 +45,7 @@ ScoredPictures pictures_of_set(const std::shared_ptr<CaptionDataset>& set) {
 /// What `zoo predict` wrote tells its pictures and their prompts; other pictures of the folder are previews.
 void take_predictions(const std::string& path, ScoredPictures& pictures) {
   const Json rows = read_json(path);
+  pictures.names.clear();
   try {
     for (const Json& row : rows) {
       pictures.names.push_back(row.at("file_name").get<std::string>());
@@ -62,13 +62,13 @@ ScoredPictures pictures_of_folder(const std::string& folder) {
     return std::binary_search(files.begin(), files.end(), name);
   };
   ScoredPictures pictures;
-  if (has("metadata.jsonl") || has("captions.jsonl"))
-    return pictures_of_set(open_caption_dataset({"captions", folder, {}, folder}, "all"));
-  if (has("predictions.json")) {
-    take_predictions(join_path(folder, "predictions.json"), pictures);
-  } else {
-    std::copy_if(files.begin(), files.end(), std::back_inserter(pictures.names), has_image_ending);
-  }
+  std::copy_if(files.begin(), files.end(), std::back_inserter(pictures.names), has_image_ending);
+  const bool told = !pictures.names.empty() &&
+                    std::all_of(pictures.names.begin(), pictures.names.end(),
+                                [&](const std::string& name) { return has(file_stem(name) + ".txt"); });
+  if (told || has("metadata.jsonl") || has("captions.jsonl"))
+    return pictures_of_set(open_caption_dataset({"captions", folder, {}, folder}, "val"));
+  if (has("predictions.json")) take_predictions(join_path(folder, "predictions.json"), pictures);
   if (pictures.names.empty()) throw Error(folder + ": holds no pictures, expected files like 0001.png");
   pictures.picture = [folder, names = pictures.names](size_t i) {
     return read_image(join_path(folder, names[i]));
@@ -110,7 +110,8 @@ void each_batch(const ScoredPictures& pictures, ProgressLine& line,
   };
   for (size_t i = 0; i < pictures.names.size(); ++i) {
     const torch::Tensor picture = picture_tensor(pictures.picture(i));
-    const bool joins = waiting.empty() || (waiting.size() < kScoredAtOnce && waiting[0].sizes() == picture.sizes());
+    const bool joins =
+        waiting.empty() || (waiting.size() < kScoredAtOnce && waiting[0].sizes() == picture.sizes());
     if (!joins) flush(i);
     waiting.push_back(picture);
     line.update(static_cast<int64_t>(i + 1), static_cast<int64_t>(pictures.names.size()));
@@ -134,11 +135,11 @@ void score_both(const ScoredPictures& real, const ScoredPictures& made, PictureS
 
 }  // namespace
 
-int score_picture_folder(const EvalFlags& flags, const DenoiserEvalOptions& options,
-                         const std::string& device) {
+int score_picture_folder(const EvalFlags& flags, const DenoiserEvalOptions& options, torch::Device device) {
   if (flags.data.size() != 1)
-    throw UsageError("--predictions " + flags.predictions +
-                     " is a folder of pictures: expected one --data, the real ones: captions:PATH or a folder");
+    throw UsageError(
+        "--predictions " + flags.predictions +
+        " is a folder of pictures: expected one --data, the real ones: captions:PATH or a folder");
   ScoredPictures made = pictures_of_folder(flags.predictions);
   const ScoredPictures real = real_pictures(flags.data[0]);
   take_sentences_by_name(real, made);
@@ -153,7 +154,7 @@ int score_picture_folder(const EvalFlags& flags, const DenoiserEvalOptions& opti
     features = open_picture_features(options.features, options.generation.resize);
   std::unique_ptr<ClipScorer> clip;
   if (!options.clip.empty()) clip = std::make_unique<ClipScorer>(options.clip);
-  PictureScores scores(features.get(), clip.get(), resolve_device(device));
+  PictureScores scores(features.get(), clip.get(), device);
   if (features != nullptr || clip != nullptr) score_both(real, made, scores);
   Json metrics = Json::object(), details = scores.details();
   scores.write(options.generation, flags.predictions, metrics);

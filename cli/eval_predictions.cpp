@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include "cli/eval.h"
+#include "cli/setup.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/formats/safetensors.h"
@@ -187,8 +188,9 @@ bool holds_tensors(const std::string& path) {
 int evaluate_predictions(const EvalFlags& flags, const ConfigFlags& configuration) {
   if (!flags.weights.empty()) throw UsageError("--predictions and --weights exclude each other");
   if (is_directory(flags.predictions) && (flags.task.empty() || flags.task == "generation"))
-    return score_picture_folder(flags, section_options<DenoiserEvalOptions>(configuration, "eval"),
-                                section_options<TrainerOptions>(configuration, "trainer").device);
+    return score_picture_folder(
+        flags, section_options<DenoiserEvalOptions>(configuration, "eval"),
+        prepare_torch({{"trainer", section_options<TrainerOptions>(configuration, "trainer")}}));
   const auto options = section_options<VerifyOptions>(configuration, "verify");
   const bool tensors = !flags.task.empty() && flags.task != "detection";
   if (!tensors && (flags.task == "detection" || !holds_tensors(flags.predictions)))

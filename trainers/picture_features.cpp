@@ -38,8 +38,7 @@ class InceptionFeatures : public PictureFeatures {
 
 class ReaderFeatures : public PictureFeatures {
  public:
-  explicit ReaderFeatures(const std::string& path)
-      : loaded_(load_trait_reader(path)) {}
+  explicit ReaderFeatures(const std::string& path) : loaded_(load_trait_reader(path)) {}
 
   PictureRows rows(const torch::Tensor& pictures, torch::Device device) override {
     loaded_.reader->to(device);

@@ -47,7 +47,8 @@ std::string missing_networks(const std::string& features, const std::string& cli
   std::string message;
   if (features.empty()) {
     message =
-        "FID, KID and IS are null without eval.features=FILE, pytorch-fid's pt_inception-2015-12-05-6726825d.pth "
+        "FID, KID and IS are null without eval.features=FILE, pytorch-fid's "
+        "pt_inception-2015-12-05-6726825d.pth "
         "(or a run of captions-reader, for drawings)";
   }
   if (clip.empty()) {

@@ -89,7 +89,7 @@ torch::Tensor clip_pixels(const torch::Tensor& rgb, int64_t side) {
   const int64_t shorter = std::min(rgb.size(2), rgb.size(3));
   const int64_t height = side * rgb.size(2) / shorter, width = side * rgb.size(3) / shorter;
   torch::Tensor resized = rgb;
-  if (shorter != side)  // rounded to bytes after each direction, as Pillow does
+  if (shorter != side)  // along rows, rounded to bytes, then along columns: as Pillow and torchvision do
     resized = at::_upsample_bicubic2d_aa(rgb.contiguous(), {height, width}, /*align_corners=*/false);
   const torch::Tensor cut =
       resized.narrow(2, (height - side) / 2, side).narrow(3, (width - side) / 2, side).to(torch::kFloat);

@@ -1,19 +1,26 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <zlib.h>
 
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
+#include <map>
 #include <set>
 
+#include "core/clip_tokenizer.h"
 #include "core/error.h"
+#include "core/files.h"
 #include "core/formats/npy.h"
 #include "core/formats/pair_bin.h"
 #include "core/formats/record_io.h"
 #include "core/formats/tensor_file.h"
 #include "core/random.h"
+#include "core/text.h"
 #include "tests/core/sample_files.h"
+#include "tests/support.h"
 
 // Mutated weight files must end in a clear Error or in tensors that lie inside the file. Run it under the
 // asan preset to see reads outside; ZOO_FUZZ_CASES in the environment asks for more than 10,000 files.
@@ -284,6 +291,83 @@ TEST(Fuzz, FacesEndInErrorsOrWholeRecords) {
   EXPECT_GT(accepted, count / 50);
   EXPECT_LT(accepted, count * 9 / 10);
   EXPECT_NE(sum, 0);
+}
+
+/// A gzip file whose one block is not compressed, so that mutations reach the text.
+std::string stored_gzip(const std::string& text) {
+  const auto size = static_cast<uint16_t>(text.size());
+  const auto sum = static_cast<uint32_t>(
+      ::crc32(0, reinterpret_cast<const Bytef*>(text.data()), static_cast<uInt>(text.size())));
+  const std::string head("\x1f\x8b\x08\0\0\0\0\0\0\x03\x01", 11);
+  return head + raw(size) + raw(static_cast<uint16_t>(~size)) + text + raw(sum) + raw(uint32_t{size});
+}
+
+/// What a tokenizer is read from, by the name of the file; a document of zoo's own has none.
+struct TokenizerSeed {
+  std::string name, text;
+};
+
+std::vector<TokenizerSeed> tokenizer_seeds() {
+  const ClipTokenizer whole = ClipTokenizer::train({"a red circle", "a red circle", "two red squares"}, 12);
+  std::string merges, vocab;
+  for (const auto& [name, content] : whole.files()) {
+    if (name == "merges.txt") merges = content;
+    if (name == "vocab.json") vocab = content;
+  }
+  Json pairs = Json::array();
+  const std::vector<std::string> lines = split(merges, '\n');
+  for (size_t i = 1; i < lines.size(); ++i) {  // the first names the version
+    if (!lines[i].empty()) pairs.push_back(lines[i]);
+  }
+  const Json document = {
+      {"model",
+       {{"type", "BPE"}, {"end_of_word_suffix", "</w>"}, {"merges", pairs}, {"vocab", Json::parse(vocab)}}}};
+  return {{"merges.txt", merges},
+          {"merges.gz", stored_gzip(merges)},
+          {"", whole.to_json().dump()},
+          {"tokenizer.json", document.dump()}};
+}
+
+ClipTokenizer read_tokenizer(const std::string& folder, const TokenizerSeed& seed) {
+  if (seed.name.empty()) {
+    const Json document = Json::parse(seed.text, nullptr, /*allow_exceptions=*/false);
+    if (document.is_discarded()) throw Error("no JSON");
+    return ClipTokenizer::from_json(document);
+  }
+  const bool whole = seed.name == "tokenizer.json";
+  const std::string place = whole ? join_path(folder, "whole") : folder, path = join_path(place, seed.name);
+  make_folders(place);
+  std::ofstream(path, std::ios::binary) << seed.text;
+  return whole ? ClipTokenizer::from_folder(place) : ClipTokenizer::from_merges(path);
+}
+
+TEST(Fuzz, TokenizersEndInErrorsOrEncode) {
+  const std::string folder = test::scratch_dir("fuzz_tokenizers");
+  const std::vector<TokenizerSeed> seeds = tokenizer_seeds();
+  for (const TokenizerSeed& seed : seeds) EXPECT_NO_THROW(read_tokenizer(folder, seed)) << seed.name;
+  const int64_t count = case_count() / 4, memory_before = peak_megabytes();
+  std::map<std::string, int64_t> accepted;
+  for (int64_t i = 0; i < count && !testing::Test::HasFailure(); ++i) {
+    RandomStream random({6, static_cast<uint64_t>(i)});
+    TokenizerSeed seed = seeds[static_cast<size_t>(i) % seeds.size()];
+    seed.text = mutate_once(seed.text, seeds[static_cast<size_t>(random.integer(0, 3))].text, random);
+    SCOPED_TRACE(i);
+    try {
+      const ClipTokenizer tokenizer = read_tokenizer(folder, seed);
+      for (const int64_t id : tokenizer.encode("A red  circle, 2 squares", 20)) {
+        EXPECT_GE(id, 0);
+        EXPECT_LT(id, tokenizer.vocab_size());
+      }
+      ++accepted[seed.name];
+    } catch (const Error& error) {
+      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
+    }
+  }
+  EXPECT_LT(peak_megabytes() - memory_before, 400);
+  EXPECT_GT(accepted["merges.txt"], 0);
+  EXPECT_GT(accepted[""], 0);
+  EXPECT_LT(accepted["merges.gz"], count / 8);  // its checksum tells
+  EXPECT_LT(accepted["tokenizer.json"], count / 4);
 }
 
 TEST(Fuzz, SeedsAreWhole) {

@@ -21,7 +21,7 @@ StateDict reference(const std::string& command) {
 }
 
 /// The tensors of one case.
-struct Case {
+struct CriterionCase {
   const StateDict& all;
   std::string prefix;
 
@@ -35,7 +35,7 @@ void expect_near(const torch::Tensor& ours, const torch::Tensor& theirs, double 
   EXPECT_LE((ours - theirs).abs().max().item<double>(), tolerance) << what;
 }
 
-void expect_loss(const Case& one, torch::Dtype dtype, double tolerance) {
+void expect_loss(const CriterionCase& one, torch::Dtype dtype, double tolerance) {
   torch::Tensor logits = one.get("logits").to(dtype).requires_grad_();
   torch::Tensor boxes = one.get("boxes").to(dtype).requires_grad_();
   std::vector<torch::Tensor> labels, targets;
@@ -63,7 +63,7 @@ TEST(CriterionParity, LossAndGradientsAreTransformers) {
   if (HasFatalFailure()) return;
   constexpr int kCases = 5;
   for (int i = 0; i < kCases; ++i) {
-    const Case one{state, std::to_string(i) + "."};
+    const CriterionCase one{state, std::to_string(i) + "."};
     ASSERT_NE(one.find("logits"), nullptr);
     expect_loss(one, torch::kDouble, 1e-12);
     expect_loss(one, torch::kFloat, 1e-5);
@@ -91,7 +91,7 @@ TEST(CriterionParity, AssignmentsCostWhatScipysDo) {
   if (HasFatalFailure()) return;
   int cases = 0, infeasible = 0;
   for (; state.find(std::to_string(cases) + ".cost") != nullptr; ++cases) {
-    const Case one{state, std::to_string(cases) + "."};
+    const CriterionCase one{state, std::to_string(cases) + "."};
     const torch::Tensor cost = one.get("cost");
     const double ours = assignment_total(cost), theirs = one.get("total").item<double>();
     if (std::isnan(theirs)) {

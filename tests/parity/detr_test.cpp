@@ -17,13 +17,13 @@
 namespace zoo {
 namespace {
 
-struct Variant {
+struct DetrVariant {
   std::string name;
   DetrOptions options;
 };
 
 /// Weights, pictures and outputs of transformers (tests/parity/detr.py), made once for each variant.
-const std::string& reference(const Variant& variant) {
+const std::string& reference(const DetrVariant& variant) {
   static std::map<std::string, std::string> folders;
   std::string& folder = folders[variant.name];
   if (folder.empty()) {
@@ -35,9 +35,9 @@ const std::string& reference(const Variant& variant) {
   return folder;
 }
 
-constexpr int kCases = 2;
+constexpr int kDetrCases = 2;
 
-class DetrParity : public testing::TestWithParam<Variant> {
+class DetrParity : public testing::TestWithParam<DetrVariant> {
  protected:
   void SetUp() override {
     ZOO_NEEDS_PYTHON();
@@ -64,7 +64,7 @@ class DetrParity : public testing::TestWithParam<Variant> {
   /// All cases, tensor by tensor in the order of the network.
   void expect_outputs(torch::Dtype dtype, double tolerance) {
     detr_->to(dtype);
-    for (int i = 0; i < kCases; ++i) {
+    for (int i = 0; i < kDetrCases; ++i) {
       const torch::Tensor pixels = of_case(i, "pixels").to(dtype), mask = of_case(i, "mask");
       const DetrFeatures features = detr_->encode(pixels, mask);
       expect_near(features.projected, i, "projected", tolerance);
@@ -108,13 +108,13 @@ TEST_P(DetrParity, TrainingGivesTheOutputsOfEveryLayer) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, DetrParity,
-                         testing::Values(Variant{"resnet50", detr_resnet50()},
-                                         Variant{"resnet50_dc5", detr_resnet50_dc5()},
-                                         Variant{"resnet101", detr_resnet101()},
-                                         Variant{"resnet101_dc5", detr_resnet101_dc5()}),
+                         testing::Values(DetrVariant{"resnet50", detr_resnet50()},
+                                         DetrVariant{"resnet50_dc5", detr_resnet50_dc5()},
+                                         DetrVariant{"resnet101", detr_resnet101()},
+                                         DetrVariant{"resnet101_dc5", detr_resnet101_dc5()}),
                          [](const auto& info) { return info.param.name; });
 
-const Variant kResNet50 = {"resnet50", detr_resnet50()};
+const DetrVariant kResNet50 = {"resnet50", detr_resnet50()};
 
 std::set<std::string> names_and_shapes(const StateDict& state) {
   std::set<std::string> result;

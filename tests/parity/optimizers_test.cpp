@@ -11,15 +11,15 @@ namespace zoo::test {
 namespace {
 
 constexpr int kSteps = 12;
-constexpr double kTolerance = 1e-7;
+constexpr double kOptimizerTolerance = 1e-7;
 const std::vector<std::string> kNames = {"conv.weight", "linear.weight", "linear.bias", "late.weight"};
 
-struct Case {
+struct OptimizerCase {
   std::string name;
   OptimizerOptions options;
 };
 
-std::vector<Case> cases() {
+std::vector<OptimizerCase> cases() {
   OptimizerOptions adamw, betas, sgd, momentum, nesterov;
   betas.beta1 = 0.8, betas.beta2 = 0.95, betas.eps = 1e-6;
   sgd.name = momentum.name = nesterov.name = "sgd";
@@ -44,7 +44,7 @@ class OptimizersParity : public testing::Test {
 
 /// Our parameters follow the reference's through all steps; `restart` saves and loads the state in the
 /// middle.
-void follow(const StateDict& reference, const Case& one, bool clipped, bool restart) {
+void follow(const StateDict& reference, const OptimizerCase& one, bool clipped, bool restart) {
   const std::string name = one.name + (clipped ? "_clipped" : "");
   std::map<std::string, torch::Tensor> parameters;
   for (const std::string& key : kNames) {
@@ -76,7 +76,7 @@ void follow(const StateDict& reference, const Case& one, bool clipped, bool rest
     optimizer->step(1.0, scale);
     for (const auto& [key, parameter] : parameters) {
       const double difference = (parameter - *reference.find(prefix + key)).abs().max().item<double>();
-      EXPECT_LE(difference, kTolerance) << prefix << key;
+      EXPECT_LE(difference, kOptimizerTolerance) << prefix << key;
     }
     if (restart && step == kSteps / 2) {
       StateDict state;
@@ -90,7 +90,7 @@ void follow(const StateDict& reference, const Case& one, bool clipped, bool rest
 
 TEST_F(OptimizersParity, StepsAsTorchDoes) {
   const StateDict reference = load_tensors(folder_ + "/optimizers.safetensors");
-  for (const Case& one : cases()) {
+  for (const OptimizerCase& one : cases()) {
     for (const bool clipped : {false, true}) {
       for (const bool restart : {false, true}) follow(reference, one, clipped, restart);
     }

@@ -14,7 +14,7 @@
 namespace zoo {
 namespace {
 
-constexpr double kTolerance = 1e-12;
+constexpr double kVerificationTolerance = 1e-12;
 
 /// The folder with the files of verification.py.
 const std::string& reference() {
@@ -38,7 +38,7 @@ std::vector<int64_t> integers(const torch::Tensor& tensor) {
 void expect_near(const Json& found, const Json& wanted, const std::string& name) {
   ASSERT_EQ(found.size(), wanted.size()) << name;
   if (wanted.is_number()) {
-    EXPECT_NEAR(found.get<double>(), wanted.get<double>(), kTolerance) << name;
+    EXPECT_NEAR(found.get<double>(), wanted.get<double>(), kVerificationTolerance) << name;
     return;
   }
   for (const auto& item : wanted.items()) {

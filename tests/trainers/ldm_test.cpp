@@ -364,7 +364,10 @@ TEST(LdmTraits, AReaderLearnsAndJudgesSamples) {
   }
   CaptionTransformOptions transform;
   transform.size = {32, 32};
-  SampleScores right(&reader, &reader), shifted(&reader, &reader);
+  const auto features = open_picture_features(run, "bilinear");
+  EXPECT_EQ(features->details().at("resize"), "antialiased to 32x32");
+  PictureScores same(features.get(), nullptr, torch::kCPU), moved(features.get(), nullptr, torch::kCPU);
+  SampleScores right(&reader, &same), shifted(&reader, &moved);
   right.add(torch::stack(pictures), *data, records, transform);
   shifted.add(torch::stack(pictures).roll(1, 0), *data, records, transform);
   Json good, bad;

@@ -214,7 +214,10 @@ Recipe tiny_oadtr() {
 Recipe tiny_trn() {
   TrnOptions options;
   options.hidden_dim = 128;
-  return tiny("trn-tiny", "trn", "a small TRN for the embedded streams", options, kTrn, sequences);
+  return tiny("trn-tiny", "trn", "a small TRN for the embedded streams", options, kTrn, [](Json& config) {
+    sequences(config);
+    config["optimizer"]["lr"] = 2e-3;  // its weights start near 0
+  });
 }
 
 Recipe tiny_testra() {

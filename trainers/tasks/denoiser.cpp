@@ -122,8 +122,8 @@ void LdmTask::open_data(Purpose purpose) {
   if (purpose == Purpose::training) training_ = open_caption_training(data_, seed_);
   validation_ = open_caption_validation(data_, seed_);
   if (!eval_.reader.empty()) reader_ = std::make_unique<LoadedTraitReader>(load_trait_reader(eval_.reader));
-  if (!eval_.features.empty())
-    features_ = std::make_unique<LoadedTraitReader>(load_trait_reader(eval_.features));
+  if (!eval_.features.empty()) features_ = open_picture_features(eval_.features, eval_.generation.resize);
+  if (!eval_.clip.empty()) clip_ = std::make_unique<ClipScorer>(eval_.clip);
 }
 
 void LdmTask::choose_tokenizer(Json& config, const StateDict* weights) {
@@ -292,7 +292,8 @@ void LdmTask::score_samples(int64_t count, torch::Device device, const std::func
                             Json& metrics) {
   const std::vector<int64_t> records = spread_records(validation_->size(), count);
   const int64_t size = data_.val_batch_size > 0 ? data_.val_batch_size : data_.batch_size;
-  SampleScores guided_scores(reader_.get(), features_.get()), plain_scores(reader_.get(), nullptr);
+  PictureScores compared(features_.get(), clip_.get(), device);
+  SampleScores guided_scores(reader_.get(), &compared), plain_scores(reader_.get(), nullptr);
   for (int64_t begin = 0; begin < count; begin += size) {
     const std::vector<int64_t> part(records.begin() + begin, records.begin() + std::min(count, begin + size));
     std::vector<std::string> texts;
@@ -312,7 +313,7 @@ Json LdmTask::evaluate(torch::Device device, const std::function<void(int64_t, i
   const int64_t wanted = purpose_ == Purpose::training ? eval_.training_samples
                          : eval_.samples == 0          ? validation_->size()
                                                        : eval_.samples;
-  const bool judged = reader_ != nullptr || features_ != nullptr;
+  const bool judged = reader_ != nullptr || features_ != nullptr || clip_ != nullptr;
   const int64_t count = judged ? std::min(wanted, validation_->size()) : 0;
   const int64_t size = data_.val_batch_size > 0 ? data_.val_batch_size : data_.batch_size;
   const int64_t passes = (validation_->size() + size - 1) / size, draws = (count + size - 1) / size;
@@ -328,11 +329,22 @@ Json LdmTask::evaluate(torch::Device device, const std::function<void(int64_t, i
         },
         metrics);
   }
-  if (!judged && purpose_ == Purpose::evaluation)
-    log_info(
-        "FID, KID and both_right are null: eval.features=RUN and eval.reader=RUN name runs of "
-        "captions-reader");
+  if (purpose_ == Purpose::evaluation) tell_missing();
   return metrics;
+}
+
+/// What to pass for figures that are null.
+void LdmTask::tell_missing() const {
+  std::string message = missing_networks(eval_.features, eval_.clip);
+  if (reader_ == nullptr && !validation_->trait_list().empty()) {
+    message += message.empty() ? "" : "; ";
+    message += "both_right is null without eval.reader=RUN, a run of captions-reader";
+  }
+  if (!message.empty()) log_info(message);
+}
+
+Json LdmTask::details() const {
+  return PictureScores(features_.get(), clip_.get(), torch::kCPU).details();
 }
 
 std::vector<Preview> LdmTask::previews(int64_t count, torch::Device device) {

@@ -13,6 +13,7 @@
 #include "models/ldm/ldm.h"
 #include "models/ldm/lora.h"
 #include "trainers/metrics/generation.h"
+#include "trainers/picture_scores.h"
 #include "trainers/recipes.h"
 #include "trainers/task.h"
 #include "trainers/tasks/fused_evaluation.h"
@@ -71,13 +72,17 @@ struct DenoiserEvalOptions {
   int64_t seed = 0;              ///< of samples
   /// Run of captions-reader that says what samples show: `both_right` and its like; empty: null.
   std::string reader;
-  std::string features;  ///< run of captions-reader whose features FID and KID compare; empty: null
+  /// Whose features FID, KID and IS take: Inception's weights or a run of captions-reader (open_picture_features); empty:
+  /// null.
+  std::string features;
+  /// CLIPModel of transformers that says how well samples fit their sentences; empty: null.
+  std::string clip;
   GenerationOptions generation;
 
   void validate() const;
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DenoiserEvalOptions, sampler, steps, guidance_scale, samples,
-                                   training_samples, previews, seed, reader, features, generation)
+                                   training_samples, previews, seed, reader, features, clip, generation)
 
 /// Latent diffusion's second stage: the denoiser, and where asked the text encoder, over a trained autoencoder that stays
 /// as it is.
@@ -108,6 +113,8 @@ class LdmTask : public Task {
   std::map<std::string, std::string> weight_metadata() const override;
   std::vector<std::pair<std::string, std::string>> describe(const Batch& batch) const override;
 
+  /// What figures of samples were computed with.
+  Json details() const;
   Ldm model() const { return model_; }
   const ClipTokenizer& tokenizer() const { return *tokenizer_; }
   const SchedulerOptions& scheduler() const { return model_->options.scheduler; }
@@ -130,6 +137,7 @@ class LdmTask : public Task {
   double validation_loss(torch::Device device, const std::function<void(int64_t)>& progress);
   void score_samples(int64_t count, torch::Device device, const std::function<void(int64_t)>& progress,
                      Json& metrics);
+  void tell_missing() const;
 
   Purpose purpose_;
   DataOptions data_;
@@ -148,7 +156,9 @@ class LdmTask : public Task {
   std::unique_ptr<BatchSource> training_batches_;
   std::unordered_map<std::string, torch::Tensor>
       states_;  ///< [L,W] of sentences met, where nothing trains them
-  std::unique_ptr<LoadedTraitReader> reader_, features_;
+  std::unique_ptr<LoadedTraitReader> reader_;
+  std::unique_ptr<PictureFeatures> features_;
+  std::unique_ptr<ClipScorer> clip_;
 };
 
 }  // namespace zoo

@@ -27,10 +27,10 @@ std::unique_ptr<ClipTokenizer> stored_tokenizer(const StateDict& weights) {
   return std::make_unique<ClipTokenizer>(ClipTokenizer::from_json(document));
 }
 
-/// A folder of CLIP's files or of a diffusers model, a run, a weight file, or a file of merges.
+/// A folder of CLIP's files (transformers 5 writes tokenizer.json alone) or of a diffusers model, a run, a weight file, or a file of merges.
 std::unique_ptr<ClipTokenizer> named_tokenizer(const std::string& path) {
   for (const std::string& folder : {join_path(path, "tokenizer"), path}) {
-    if (file_exists(join_path(folder, "vocab.json")))
+    if (file_exists(join_path(folder, "vocab.json")) || file_exists(join_path(folder, "tokenizer.json")))
       return std::make_unique<ClipTokenizer>(ClipTokenizer::from_folder(folder));
   }
   if (!is_directory(path) && !ends_with(path, ".safetensors"))
@@ -38,7 +38,8 @@ std::unique_ptr<ClipTokenizer> named_tokenizer(const std::string& path) {
   const StateDict weights = load_state_dict(path);
   if (has_tokenizer(weights)) return stored_tokenizer(weights);
   throw Error(path +
-              ": keeps no tokenizer, expected vocab.json and merges.txt or weights of a denoiser of zoo");
+              ": keeps no tokenizer, expected vocab.json and merges.txt, tokenizer.json or weights of a "
+              "denoiser of zoo");
 }
 
 std::unique_ptr<ClipTokenizer> tokenizer_of_sentences(const CaptionDataset& data, int64_t merges) {
@@ -148,17 +149,18 @@ std::unique_ptr<BatchSource> prepared_batches(std::function<void()> prepare,
 void SampleScores::add(const torch::Tensor& pictures, const CaptionDataset& data,
                        const std::vector<int64_t>& records, const CaptionTransformOptions& transform) {
   const torch::NoGradGuard no_grad;
-  // As they are once saved: rounded to bytes.
-  const torch::Tensor shown =
-      pictures.to(torch::kCPU, torch::kFloat).add(1).mul(127.5).round().div(127.5).sub(1);
+  const torch::Tensor shown = as_saved(pictures);
   if (reader_ != nullptr) read(shown, data, records);
-  if (features_ == nullptr) return;
+  if (compared_ == nullptr) return;
   std::vector<torch::Tensor> real;
-  for (const int64_t record : records)
+  std::vector<std::string> texts;
+  for (const int64_t record : records) {
     real.push_back(
         picture_tensor(covering_picture(data.picture(record), transform.size[0], transform.size[1])));
-  real_.push_back(features_->reader->features(torch::stack(real)));
-  fake_.push_back(features_->reader->features(shown));
+    texts.push_back(data.captions(record)[0]);
+  }
+  compared_->add_real(torch::stack(real));
+  compared_->add_made(shown, texts);
 }
 
 void SampleScores::read(const torch::Tensor& pictures, const CaptionDataset& data,
@@ -192,12 +194,11 @@ void SampleScores::write(const std::string& suffix, const GenerationOptions& opt
           figure(share_right(right.narrow(1, static_cast<int64_t>(t), 1)));
     }
   }
-  if (real_.empty()) return;
-  metrics.update(generation_json(torch::cat(real_), torch::cat(fake_), options, "samples"));
+  if (compared_ != nullptr) compared_->write(options, "samples", metrics);
 }
 
 Json sample_figures(const std::vector<CaptionTrait>& traits) {
-  Json metrics = {{"loss", nullptr}, {"FID", nullptr}, {"KID", nullptr}};
+  Json metrics = {{"loss", nullptr}, {"FID", nullptr}, {"KID", nullptr}, {"IS", nullptr}, {"CLIP", nullptr}};
   double chance = 1;
   for (const CaptionTrait& trait : traits) chance /= static_cast<double>(trait.values.size());
   metrics["both_right_chance"] = traits.empty() ? Json(nullptr) : Json(chance);

@@ -10,6 +10,7 @@
 #include "datasets/captions/captions.h"
 #include "models/ldm/ldm.h"
 #include "models/weights/state_dict.h"
+#include "trainers/picture_scores.h"
 #include "trainers/recipes.h"
 #include "trainers/tasks/denoiser.h"
 #include "trainers/tasks/latent_cache.h"
@@ -44,25 +45,24 @@ torch::Tensor noise_of_records(const std::vector<int64_t>& records, const torch:
 std::unique_ptr<BatchSource> prepared_batches(std::function<void()> prepare,
                                               std::unique_ptr<BatchSource> source);
 
-/// What readers say of samples beside the validation pictures of the same records.
+/// What networks say of samples beside the validation pictures of the same records.
 class SampleScores {
  public:
   /// Either may be null.
-  SampleScores(LoadedTraitReader* reader, LoadedTraitReader* features)
-      : reader_(reader), features_(features) {}
+  SampleScores(LoadedTraitReader* reader, PictureScores* compared) : reader_(reader), compared_(compared) {}
 
   /// pictures [B,3,H,W] drawn of the first sentences of `records`.
   void add(const torch::Tensor& pictures, const CaptionDataset& data, const std::vector<int64_t>& records,
            const CaptionTransformOptions& transform);
-  /// Into `metrics`, names of the first kind with `suffix`: both_right, NAME_right; FID, KID.
+  /// Into `metrics`, names of the first kind with `suffix`: both_right, NAME_right; FID, KID, IS, CLIP.
   void write(const std::string& suffix, const GenerationOptions& options, Json& metrics) const;
 
  private:
   void read(const torch::Tensor& pictures, const CaptionDataset& data, const std::vector<int64_t>& records);
 
-  LoadedTraitReader *reader_, *features_;
-  std::vector<torch::Tensor> right_;        ///< [B,K] bool each
-  std::vector<torch::Tensor> real_, fake_;  ///< [B,D] each
+  LoadedTraitReader* reader_;
+  PictureScores* compared_;
+  std::vector<torch::Tensor> right_;  ///< [B,K] bool each
 };
 /// All names that SampleScores and the task write, as null.
 Json sample_figures(const std::vector<CaptionTrait>& traits);

@@ -71,9 +71,9 @@ LoadedTraitReader load_trait_reader(const std::string& path) {
   try {
     const Json document = Json::parse(config->second);
     options = document.at("model").get<TraitReaderOptions>();
-    const auto size = document.at("data").at("transform").get<CaptionTransformOptions>().size;
-    loaded.height = size.at(0);
-    loaded.width = size.at(1);
+    const Json& size = document.at("data").at("transform").at("size");
+    loaded.height = size.at(0).get<int64_t>();
+    loaded.width = size.at(1).get<int64_t>();
   } catch (const Json::exception&) {
     throw Error(path + ": its configuration is no trait reader's, expected a run of captions-reader");
   }

@@ -25,7 +25,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TraitEvalOptions, previews)
 struct LoadedTraitReader {
   TraitReader reader{nullptr};  ///< in eval mode
   std::vector<CaptionTrait> traits;
-  std::string source;  ///< for messages
+  std::string source;               ///< for messages
   int64_t height = 64, width = 64;  ///< of the pictures it was trained on
 };
 /// Whether weights of zoo are those of a reader.
