@@ -50,17 +50,17 @@ LdmOptions sd21() {
 
 LdmOptions ldm_tiny() {
   LdmOptions options;
-  options.unet.sample_size = 16;
-  options.unet.down_block_types = {"DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"};
-  options.unet.up_block_types = {"CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"};
-  options.unet.block_out_channels = {64, 128, 128};
+  options.unet.sample_size = 8;
+  options.unet.down_block_types = {"CrossAttnDownBlock2D", "CrossAttnDownBlock2D"};
+  options.unet.up_block_types = {"CrossAttnUpBlock2D", "CrossAttnUpBlock2D"};
+  options.unet.block_out_channels = {64, 128};
   options.unet.layers_per_block = 1;
   options.unet.cross_attention_dim = 128;
   options.unet.attention_head_dim = {4};
   options.unet.norm_num_groups = 16;
-  options.autoencoder.block_out_channels = {32, 64, 64};
+  options.autoencoder.block_out_channels = {16, 32, 64, 64};
   options.autoencoder.layers_per_block = 1;
-  options.autoencoder.norm_num_groups = 16;
+  options.autoencoder.norm_num_groups = 8;
   options.autoencoder.mid_block_add_attention = false;
   options.autoencoder.sample_size = 64;
   options.autoencoder.scaling_factor = 0;
@@ -69,6 +69,9 @@ LdmOptions ldm_tiny() {
   options.text_encoder.intermediate_size = 512;
   options.text_encoder.num_hidden_layers = 2;
   options.text_encoder.num_attention_heads = 4;
+  options.text_encoder.max_position_embeddings = 32;
+  options.scheduler.prediction_type = "v_prediction";
+  options.scheduler.sampler = "ddim";
   return options;
 }
 

@@ -100,6 +100,11 @@ bool has_adapters(const StateDict& state) {
                      [](const auto& item) { return is_adapter(item.first); });
 }
 
+/// A run of zoo has a config.json too.
+bool is_run_folder(const std::string& path) {
+  return file_exists(join_path(path, "last.ckpt")) || file_exists(join_path(path, "last.safetensors"));
+}
+
 /// Weights without any adapter are what one starts from: the model's own stay as they are.
 void drop_adapters(std::vector<std::string>& names) {
   names.erase(std::remove_if(names.begin(), names.end(), is_adapter), names.end());
@@ -152,7 +157,7 @@ Ldm load_ldm(const std::string& path, bool averages) {
 
 StateDict read_autoencoder(const std::string& path) {
   const bool folder = is_diffusers_folder(path);
-  if (folder || file_exists(join_path(path, "config.json"))) {
+  if (folder || (file_exists(join_path(path, "config.json")) && !is_run_folder(path))) {
     return with_options(read_autoencoder_folder(folder ? join_path(path, "vae") : path));
   }
   const StateDict state = load_state_dict(path);

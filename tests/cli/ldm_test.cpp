@@ -24,7 +24,7 @@ using Arguments = std::vector<std::string>;
 LdmOptions smallest_ldm(int64_t vocab_size) {
   LdmOptions options = ldm_tiny();
   options.unet.sample_size = 8;
-  options.unet.block_out_channels = {16, 16, 16};
+  options.unet.block_out_channels = {16, 16};
   options.unet.cross_attention_dim = options.text_encoder.hidden_size = 16;
   options.unet.attention_head_dim = {2};
   options.unet.norm_num_groups = options.autoencoder.norm_num_groups = 8;

@@ -58,6 +58,8 @@ TEST(LdmSizes, StableDiffusion21HasThePublishedNumberOfParameters) {
 
 LdmOptions small_ldm() {
   LdmOptions options = ldm_tiny();
+  options.unet.down_block_types = {"DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"};
+  options.unet.up_block_types = {"CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"};
   options.unet.block_out_channels = {16, 32, 32};
   options.unet.cross_attention_dim = 24;
   options.unet.norm_num_groups = 8;

@@ -161,26 +161,11 @@ Recipe denoiser_recipe(const std::string& name, const std::string& description, 
   return recipe;
 }
 
-/// For drawings of 64 pixels: latents of 8x8, of which a step of the denoiser costs a quarter of one of 16x16.
-LdmOptions tiny_sizes() {
-  LdmOptions options = ldm_tiny();
-  options.autoencoder.block_out_channels = {16, 32, 64, 64};
-  options.autoencoder.norm_num_groups = 8;
-  options.unet.sample_size = 8;
-  options.unet.block_out_channels = {64, 128};
-  options.unet.down_block_types = {"CrossAttnDownBlock2D", "CrossAttnDownBlock2D"};
-  options.unet.up_block_types = {"CrossAttnUpBlock2D", "CrossAttnUpBlock2D"};
-  options.text_encoder.max_position_embeddings = 32;
-  options.scheduler.prediction_type = "v_prediction";
-  options.scheduler.sampler = "ddim";
-  return options;
-}
-
-/// Minutes on two cores.
+/// For drawings of 64 pixels: minutes on two cores.
 Recipe tiny_autoencoder() {
   return autoencoder_recipe("autoencoder-tiny",
                             "a small autoencoder for the embedded drawings: minutes on two cores",
-                            tiny_sizes().autoencoder, [](Json& config) {
+                            ldm_tiny().autoencoder, [](Json& config) {
                               config["loss"]["perceptual"] = 0.0;
                               config["loss"]["adversarial"] = 0.0;
                               config["loss"]["learn_logvar"] = false;
@@ -215,7 +200,7 @@ Recipe kl_autoencoder() {
 Recipe tiny_denoiser() {
   return denoiser_recipe("ldm-tiny",
                          "a small latent diffusion for the embedded drawings: minutes on two cores",
-                         tiny_sizes(), [](Json& config) {
+                         ldm_tiny(), [](Json& config) {
                            config["model"]["tokenizer_merges"] = 256;
                            config["model"]["train_text_encoder"] = true;
                            config["data"]["batch_size"] = 64;

@@ -10,7 +10,6 @@
 #include "models/diffusion/noise_source.h"
 #include "models/ldm/lora.h"
 #include "models/ldm/weights.h"
-#include "models/weights/weight_files.h"
 #include "trainers/metrics/figure.h"
 
 namespace zoo {
@@ -109,9 +108,7 @@ torch::Tensor token_ids(const ClipTokenizer& tokenizer, const std::vector<std::s
 std::unique_ptr<StateDict> stored_autoencoder(Json& model, Purpose purpose) {
   const auto path = model.at("autoencoder_weights").get<std::string>();
   if (path.empty() || purpose != Purpose::training) return nullptr;
-  // A run's config.json is not the one of a diffusers folder.
-  const bool run = file_exists(join_path(path, "last.safetensors"));
-  auto weights = std::make_unique<StateDict>(read_autoencoder(run ? find_weight_file(path) : path));
+  auto weights = std::make_unique<StateDict>(read_autoencoder(path));
   Json stored = Json::parse(weights->metadata.at(kAutoencoderOptionsKey));
   if (stored.at("scaling_factor") == 0) stored.erase("scaling_factor");  // not measured yet, or only here
   model.at("autoencoder").update(stored);
