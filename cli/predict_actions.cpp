@@ -225,6 +225,8 @@ std::vector<std::string> predict_actions(const PredictFlags& flags, const Loaded
         segments.push_back(std::move(segment));
     } catch (const UsageError&) {
       throw;
+    } catch (const Interrupted&) {
+      break;  // what is done is written
     } catch (const Error& error) {
       failures.emplace_back(error.what());
     }

@@ -170,6 +170,7 @@ torch::Tensor VideoFeatures::of_file(const std::string& path, const std::functio
   std::vector<torch::Tensor> rows;
   for_each_step(
       path, [&](const torch::Tensor& row) { rows.push_back(row); }, stop);
+  if (stop()) throw Interrupted("interrupted within " + path);
   return torch::stack(rows);
 }
 
@@ -211,7 +212,6 @@ std::string make_video_features(const DataSpec& spec, const std::string& folder,
   make_folders(target);
   for (const auto& [video, file] : files) {
     const torch::Tensor rows = features.of_file(video, stop);
-    if (stop()) throw Interrupted("interrupted, whole files are in " + target);
     write_features(file, rows);
     log_info(format("%s: %lld steps", file.c_str(), static_cast<long long>(rows.size(0))));
   }

@@ -26,7 +26,7 @@ class VideoFeatures {
   /// Hands every step's row [2048] to `use`, in order, until `stop` says so. `source`: a file or `camera:N`.
   void for_each_step(const std::string& source, const std::function<void(const torch::Tensor& row)>& use,
                      const std::function<bool()>& stop);
-  /// All steps of a file [L,2048].
+  /// All steps of a file [L,2048]. Throws Interrupted where `stop` said so.
   torch::Tensor of_file(const std::string& path, const std::function<bool()>& stop);
   /// The row of one picture.
   torch::Tensor of(const cv::Mat& rgb);

@@ -83,8 +83,10 @@ torch::Tensor ClipTextEmbeddingsImpl::forward(const torch::Tensor& ids) {
   return token_embedding(ids) + position_embedding(places);
 }
 
-ClipTextAttentionImpl::ClipTextAttentionImpl(const ClipTextOptions& options)
-    : heads_(options.num_attention_heads), width_(options.hidden_size / options.num_attention_heads) {
+ClipTextAttentionImpl::ClipTextAttentionImpl(const ClipTextOptions& options, bool causal)
+    : heads_(options.num_attention_heads),
+      width_(options.hidden_size / options.num_attention_heads),
+      causal_(causal) {
   const int64_t width = options.hidden_size;
   const double inner = residual_deviation(options), outer = input_deviation(options);
   k_proj = register_module("k_proj", text_linear(width, width, inner));
@@ -99,7 +101,7 @@ torch::Tensor ClipTextAttentionImpl::forward(const torch::Tensor& x) {
   };
   const torch::Tensor attended =
       at::scaled_dot_product_attention(split(q_proj(x)), split(k_proj(x)), split(v_proj(x)), std::nullopt,
-                                       /*dropout_p=*/0, /*is_causal=*/true);  // [B,heads,L,d]
+                                       /*dropout_p=*/0, causal_);  // [B,heads,L,d]
   return out_proj(attended.transpose(1, 2).flatten(2));
 }
 
@@ -115,8 +117,8 @@ torch::Tensor ClipTextMlpImpl::forward(const torch::Tensor& x) {
   return fc2(quick_ ? y * torch::sigmoid(1.702 * y) : torch::gelu(y));
 }
 
-ClipTextLayerImpl::ClipTextLayerImpl(const ClipTextOptions& options) {
-  self_attn = register_module("self_attn", ClipTextAttention(options));
+ClipTextLayerImpl::ClipTextLayerImpl(const ClipTextOptions& options, bool causal) {
+  self_attn = register_module("self_attn", ClipTextAttention(options, causal));
   layer_norm1 = register_module("layer_norm1", text_norm(options));
   mlp = register_module("mlp", ClipTextMlp(options));
   layer_norm2 = register_module("layer_norm2", text_norm(options));
@@ -127,8 +129,8 @@ torch::Tensor ClipTextLayerImpl::forward(torch::Tensor x) {
   return x + mlp(layer_norm2(x));
 }
 
-ClipTextEncoderImpl::ClipTextEncoderImpl(const ClipTextOptions& options) {
-  for (int64_t i = 0; i < options.num_hidden_layers; ++i) layers->push_back(ClipTextLayer(options));
+ClipTextEncoderImpl::ClipTextEncoderImpl(const ClipTextOptions& options, bool causal) {
+  for (int64_t i = 0; i < options.num_hidden_layers; ++i) layers->push_back(ClipTextLayer(options, causal));
   register_module("layers", layers);
 }
 

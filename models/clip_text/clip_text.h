@@ -42,10 +42,10 @@ class ClipTextEmbeddingsImpl : public torch::nn::Module {
 };
 TORCH_MODULE(ClipTextEmbeddings);
 
-/// Causal attention of several heads, all four projections with biases.
+/// Attention of several heads, all four projections with biases; `causal`: a place sees none behind it.
 class ClipTextAttentionImpl : public torch::nn::Module {
  public:
-  explicit ClipTextAttentionImpl(const ClipTextOptions& options);
+  ClipTextAttentionImpl(const ClipTextOptions& options, bool causal);
 
   torch::Tensor forward(const torch::Tensor& x);  ///< [B,L,W] -> [B,L,W]
 
@@ -53,6 +53,7 @@ class ClipTextAttentionImpl : public torch::nn::Module {
 
  private:
   int64_t heads_, width_;
+  bool causal_;
 };
 TORCH_MODULE(ClipTextAttention);
 
@@ -72,7 +73,7 @@ TORCH_MODULE(ClipTextMlp);
 /// A layer with its LayerNorms before attention and MLP.
 class ClipTextLayerImpl : public torch::nn::Module {
  public:
-  explicit ClipTextLayerImpl(const ClipTextOptions& options);
+  ClipTextLayerImpl(const ClipTextOptions& options, bool causal);
 
   torch::Tensor forward(torch::Tensor x);  ///< [B,L,W] -> [B,L,W]
 
@@ -82,10 +83,10 @@ class ClipTextLayerImpl : public torch::nn::Module {
 };
 TORCH_MODULE(ClipTextLayer);
 
-/// The layers under the name `layers`.
+/// The layers under the name `layers`; the picture tower's are the same, but not causal.
 class ClipTextEncoderImpl : public torch::nn::Module {
  public:
-  explicit ClipTextEncoderImpl(const ClipTextOptions& options);
+  explicit ClipTextEncoderImpl(const ClipTextOptions& options, bool causal = true);
 
   /// [B,L,W] -> [B,L,W] after all layers but the last `skip`.
   torch::Tensor forward(torch::Tensor x, int64_t skip);

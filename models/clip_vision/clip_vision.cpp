@@ -6,7 +6,6 @@
 
 #include "core/error.h"
 #include "core/text.h"
-#include "models/layers/attention.h"
 #include "models/shape_text.h"
 
 namespace zoo {
@@ -17,13 +16,15 @@ torch::nn::LayerNorm vision_norm(const ClipVisionOptions& options) {
   return torch::nn::LayerNorm(torch::nn::LayerNormOptions({options.hidden_size}).eps(options.layer_norm_eps));
 }
 
-/// The MLP is the text tower's.
-ClipTextOptions mlp_options(const ClipVisionOptions& options) {
+/// The layers are the text tower's.
+ClipTextOptions layer_options(const ClipVisionOptions& options) {
   ClipTextOptions same;
   same.hidden_size = options.hidden_size;
   same.intermediate_size = options.intermediate_size;
   same.num_hidden_layers = options.num_hidden_layers;
+  same.num_attention_heads = options.num_attention_heads;
   same.hidden_act = options.hidden_act;
+  same.layer_norm_eps = options.layer_norm_eps;
   return same;
 }
 
@@ -63,46 +64,11 @@ torch::Tensor ClipVisionEmbeddingsImpl::forward(const torch::Tensor& pixels) {
   return torch::cat({whole, patches}, 1) + position_embedding->weight;
 }
 
-ClipVisionAttentionImpl::ClipVisionAttentionImpl(const ClipVisionOptions& options)
-    : heads_(options.num_attention_heads) {
-  const int64_t width = options.hidden_size;
-  k_proj = register_module("k_proj", torch::nn::Linear(width, width));
-  v_proj = register_module("v_proj", torch::nn::Linear(width, width));
-  q_proj = register_module("q_proj", torch::nn::Linear(width, width));
-  out_proj = register_module("out_proj", torch::nn::Linear(width, width));
-}
-
-torch::Tensor ClipVisionAttentionImpl::forward(const torch::Tensor& x) {
-  return out_proj(attend_by_heads(q_proj(x), k_proj(x), v_proj(x), heads_, {}, 0));
-}
-
-ClipVisionLayerImpl::ClipVisionLayerImpl(const ClipVisionOptions& options) {
-  self_attn = register_module("self_attn", ClipVisionAttention(options));
-  layer_norm1 = register_module("layer_norm1", vision_norm(options));
-  mlp = register_module("mlp", ClipTextMlp(mlp_options(options)));
-  layer_norm2 = register_module("layer_norm2", vision_norm(options));
-}
-
-torch::Tensor ClipVisionLayerImpl::forward(torch::Tensor x) {
-  x = x + self_attn(layer_norm1(x));
-  return x + mlp(layer_norm2(x));
-}
-
-ClipVisionEncoderImpl::ClipVisionEncoderImpl(const ClipVisionOptions& options) {
-  for (int64_t i = 0; i < options.num_hidden_layers; ++i) layers->push_back(ClipVisionLayer(options));
-  register_module("layers", layers);
-}
-
-torch::Tensor ClipVisionEncoderImpl::forward(torch::Tensor x) {
-  for (size_t i = 0; i < layers->size(); ++i) x = layers->at<ClipVisionLayerImpl>(i).forward(x);
-  return x;
-}
-
 ClipVisionImpl::ClipVisionImpl(const ClipVisionOptions& options) : options(options) {
   options.validate("vision_config.");
   embeddings = register_module("embeddings", ClipVisionEmbeddings(options));
   pre_layrnorm = register_module("pre_layrnorm", vision_norm(options));
-  encoder = register_module("encoder", ClipVisionEncoder(options));
+  encoder = register_module("encoder", ClipTextEncoder(layer_options(options), /*causal=*/false));
   post_layernorm = register_module("post_layernorm", vision_norm(options));
 }
 
@@ -114,7 +80,7 @@ torch::Tensor ClipVisionImpl::forward(const torch::Tensor& pixels) {
                        static_cast<long long>(options.image_size),
                        static_cast<long long>(options.image_size)));
   }
-  return post_layernorm(encoder(pre_layrnorm(embeddings(pixels))).select(1, 0));
+  return post_layernorm(encoder->forward(pre_layrnorm(embeddings(pixels)), 0).select(1, 0));
 }
 
 }  // namespace zoo

@@ -3,10 +3,8 @@
 #include <string>
 
 #include <torch/nn/module.h>
-#include <torch/nn/modules/container/modulelist.h>
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/embedding.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 #include <torch/types.h>
 
@@ -47,44 +45,6 @@ class ClipVisionEmbeddingsImpl : public torch::nn::Module {
 };
 TORCH_MODULE(ClipVisionEmbeddings);
 
-/// Attention of every place to every place; all four projections have biases.
-class ClipVisionAttentionImpl : public torch::nn::Module {
- public:
-  explicit ClipVisionAttentionImpl(const ClipVisionOptions& options);
-
-  torch::Tensor forward(const torch::Tensor& x);  ///< [B,L,W] -> [B,L,W]
-
-  torch::nn::Linear k_proj{nullptr}, v_proj{nullptr}, q_proj{nullptr}, out_proj{nullptr};
-
- private:
-  int64_t heads_;
-};
-TORCH_MODULE(ClipVisionAttention);
-
-/// A layer with its LayerNorms before attention and MLP.
-class ClipVisionLayerImpl : public torch::nn::Module {
- public:
-  explicit ClipVisionLayerImpl(const ClipVisionOptions& options);
-
-  torch::Tensor forward(torch::Tensor x);  ///< [B,L,W] -> [B,L,W]
-
-  ClipVisionAttention self_attn{nullptr};
-  torch::nn::LayerNorm layer_norm1{nullptr}, layer_norm2{nullptr};
-  ClipTextMlp mlp{nullptr};
-};
-TORCH_MODULE(ClipVisionLayer);
-
-/// The layers under the name `layers`.
-class ClipVisionEncoderImpl : public torch::nn::Module {
- public:
-  explicit ClipVisionEncoderImpl(const ClipVisionOptions& options);
-
-  torch::Tensor forward(torch::Tensor x);  ///< [B,L,W] -> [B,L,W]
-
-  torch::nn::ModuleList layers;
-};
-TORCH_MODULE(ClipVisionEncoder);
-
 /// Parameters have transformers' names below `vision_model.`.
 class ClipVisionImpl : public torch::nn::Module {
  public:
@@ -97,7 +57,7 @@ class ClipVisionImpl : public torch::nn::Module {
   ClipVisionOptions options;
   ClipVisionEmbeddings embeddings{nullptr};
   torch::nn::LayerNorm pre_layrnorm{nullptr};  ///< spelled as published
-  ClipVisionEncoder encoder{nullptr};
+  ClipTextEncoder encoder{nullptr};
   torch::nn::LayerNorm post_layernorm{nullptr};
 };
 TORCH_MODULE(ClipVision);
