@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <memory>
 #include <tuple>
 
 #include "cli/predict.h"
@@ -24,6 +25,8 @@ namespace zoo {
 namespace {
 
 constexpr const char* kLatents = "latents";
+/// Steps from which on fused programs pay for being made.
+constexpr int64_t kStepsToFuseFor = 16, kStepsToFuseForBf16 = 2;
 
 /// 0 where the flag was not given.
 int64_t given_count(const std::string& flag, const std::string& text) {
@@ -46,6 +49,7 @@ class PictureMaker {
     read_latents();
     choose_size();
     read_pictures();
+    choose_engine();
   }
 
   void run() {
@@ -54,6 +58,8 @@ class PictureMaker {
     ProgressLine progress("painting");
     for (int64_t begin = 0; begin < count() && !stop_requested(); begin += batch)
       paint(begin, std::min(begin + batch, count()), progress);
+    if (fused_ != nullptr && !fused_->fallback().empty())
+      log_warning("ran slower than it could: " + fused_->fallback());
     if (latent_output() && !made_.empty()) {
       StateDict file;
       file.tensors = {{kLatents, torch::cat(made_)}};
@@ -129,9 +135,21 @@ class PictureMaker {
     if (!given.mask.empty()) mask_ = (read(given.mask).mean(1, true) + 1) / 2;
   }
 
+  std::string precision() const { return loaded_.config.at("trainer").at("precision").get<std::string>(); }
+
+  /// Fused programs, where there are enough steps to pay for making them.
+  void choose_engine() {
+    const int64_t batch = loaded_.config.at("data").at("batch_size").get<int64_t>();
+    const int64_t steps = (count() + batch - 1) / batch * options_.steps;
+    if (loaded_.device.is_cpu() && steps >= (precision() == "bf16" ? kStepsToFuseForBf16 : kStepsToFuseFor))
+      fused_ = std::make_unique<FusedLdm>(model_, precision());
+  }
+
   /// Before it is taken.
   void tell_memory(int64_t pictures) const {
-    const PictureMemory memory = picture_memory(*model_, pictures, options_, latent_output() ? 1 : tile_);
+    const double copies = fused_ == nullptr ? 0 : precision() == "bf16" ? 0.5 : 1;
+    const PictureMemory memory =
+        picture_memory(*model_, pictures, options_, latent_output() ? 1 : tile_, copies);
     log_info(format("memory: about %s for %lldx%lld (weights %s, denoiser %s, decoder %s)",
                     human_bytes(memory.peak()).c_str(), static_cast<long long>(options_.height),
                     static_cast<long long>(options_.width), human_bytes(memory.weights).c_str(),
@@ -172,16 +190,20 @@ class PictureMaker {
     request.mask = mask_;
     if (latents_.defined())
       request.latents = latents_.size(0) == 1 ? latents_ : latents_.slice(0, begin, end);
-    const AutocastGuard autocast(
-        loaded_.device, precision_type(loaded_.config.at("trainer").at("precision").get<std::string>()));
-    const torch::Tensor latents = make_latents(*model_, request, options, [&](const PictureStep& step) {
+    const AutocastGuard autocast(loaded_.device, precision_type(fused_ == nullptr ? precision() : "fp32"));
+    const auto after_step = [&](const PictureStep& step) {
       progress.update(begin * step.all + (end - begin) * step.done, count() * step.all);
       if (preview_steps_ > 0 && step.done % preview_steps_ == 0 && step.done < step.all)
-        write_pictures(decode_pictures(*model_, step.clean(), tile_), begin, "preview-");
+        write_pictures(decoded(step.clean()), begin, "preview-");
       return !stop_requested();
-    });
+    };
+    const torch::Tensor latents = make_latents(*model_, request, options, after_step, fused_.get());
     if (!latents.defined()) return;
     keep(latents, begin);
+  }
+
+  torch::Tensor decoded(const torch::Tensor& latents) {
+    return decode_pictures(*model_, latents, tile_, fused_.get());
   }
 
   void keep(const torch::Tensor& latents, int64_t begin) {
@@ -201,7 +223,7 @@ class PictureMaker {
     if (latent_output()) {
       made_.push_back(latents.to(torch::kCPU, torch::kFloat).contiguous());
     } else {
-      const torch::Tensor pictures = decode_pictures(*model_, latents, tile_);
+      const torch::Tensor pictures = decoded(latents);
       if (!pictures.isfinite().all().item<bool>())
         throw Error("the picture is not finite: expected --precision fp32 for the autoencoder");
       write_pictures(pictures, begin, "");
@@ -225,6 +247,7 @@ class PictureMaker {
   PictureOptions options_;
   std::vector<std::string> prompts_;
   const int64_t tile_, preview_steps_;
+  std::unique_ptr<FusedLdm> fused_;
   torch::Tensor latents_, image_, mask_;
   std::vector<torch::Tensor> made_;
   Json predictions_ = Json::array();

@@ -57,14 +57,12 @@ class LdmImpl : public torch::nn::Module {
   /// AutoencoderOptions::scaling_factor, 0 while it is to be measured.
   double scaling_factor() const { return options.autoencoder.scaling_factor; }
   void set_scaling_factor(double factor);
+  double known_scaling_factor() const;  ///< throws Error while it is not known
 
   LdmOptions options;
   UNet unet{nullptr};
   Autoencoder vae{nullptr};
   ClipText text_encoder{nullptr};
-
- private:
-  double known_scaling_factor() const;
 };
 TORCH_MODULE(Ldm);
 

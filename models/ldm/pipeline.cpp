@@ -33,8 +33,9 @@ torch::Tensor for_all(const torch::Tensor& x, int64_t batch) {
 /// One run of the sampler over the denoiser.
 class LatentRun {
  public:
-  LatentRun(LdmImpl& model, const PictureRequest& request, const PictureOptions& options)
+  LatentRun(LdmImpl& model, FusedLdm* fused, const PictureRequest& request, const PictureOptions& options)
       : model_(model),
+        fused_(fused),
         request_(request),
         options_(options),
         batch_(request.prompts.size(0)),
@@ -129,7 +130,9 @@ class LatentRun {
     if (shows_mask()) input = torch::cat({input, shown_}, 1);
     if (guides()) input = torch::cat({input, input});
     const torch::Tensor times = torch::full({input.size(0)}, sampler_->timesteps()[call], x_.options());
-    const torch::Tensor output = model_.unet->forward_with(input, times, context_).to(x_.scalar_type());
+    const torch::Tensor output = (fused_ != nullptr ? fused_->denoise(input, times, context_)
+                                                    : model_.unet->forward_with(input, times, context_))
+                                     .to(x_.scalar_type());
     return guides() ? guided(output, options_.guidance_scale, options_.guidance_rescale) : output;
   }
 
@@ -139,6 +142,7 @@ class LatentRun {
   }
 
   LdmImpl& model_;
+  FusedLdm* fused_;
   const PictureRequest& request_;
   const PictureOptions& options_;
   const int64_t batch_;
@@ -162,9 +166,11 @@ void blend(const torch::Tensor& a, const torch::Tensor& b, int64_t dim, int64_t 
   target.copy_(a.slice(dim, a.size(dim) - count) * (1 - weight) + target * weight);
 }
 
-/// [1,C,h,w] decoded in squares of `tile` latents.
-torch::Tensor decode_in_tiles(LdmImpl& model, const torch::Tensor& latents, int64_t tile) {
-  const int64_t factor = model.options.autoencoder.factor();
+using Decoder = std::function<torch::Tensor(const torch::Tensor& latents)>;
+
+/// [1,C,h,w] decoded in squares of `tile` latents, `factor` pixels each.
+torch::Tensor decode_in_tiles(const Decoder& decode, const torch::Tensor& latents, int64_t tile,
+                              int64_t factor) {
   const int64_t step = std::max<int64_t>(tile * 3 / 4, 1), overlap = (tile - step) * factor,
                 kept = step * factor;
   std::vector<torch::Tensor> rows, above, row;
@@ -173,7 +179,7 @@ torch::Tensor decode_in_tiles(LdmImpl& model, const torch::Tensor& latents, int6
     std::vector<torch::Tensor> cells;
     for (int64_t x = 0; x < latents.size(3); x += step) {
       const torch::Tensor part = latents.slice(2, y, y + tile).slice(3, x, x + tile);
-      row.push_back(model.decode(part).to(torch::kFloat));
+      row.push_back(decode(part));
       if (y > 0 && overlap > 0) blend(above[row.size() - 1], row.back(), 2, overlap);
       if (x > 0 && overlap > 0) blend(row[row.size() - 2], row.back(), 3, overlap);
       cells.push_back(row.back().slice(2, 0, kept).slice(3, 0, kept));
@@ -205,19 +211,22 @@ void check_picture_size(int64_t height, int64_t width, int64_t factor) {
 }
 
 torch::Tensor make_latents(LdmImpl& model, const PictureRequest& request, const PictureOptions& options,
-                           const OnPictureStep& on_step) {
+                           const OnPictureStep& on_step, FusedLdm* fused) {
   const torch::NoGradGuard no_grad;
-  return LatentRun(model, request, options).run(on_step);
+  return LatentRun(model, fused, request, options).run(on_step);
 }
 
-torch::Tensor decode_pictures(LdmImpl& model, const torch::Tensor& latents, int64_t tile) {
+torch::Tensor decode_pictures(LdmImpl& model, const torch::Tensor& latents, int64_t tile, FusedLdm* fused) {
   const torch::NoGradGuard no_grad;
+  const Decoder decode = [&](const torch::Tensor& part) {
+    return (fused != nullptr ? fused->decode(part) : model.decode(part)).to(torch::kFloat);
+  };
   std::vector<torch::Tensor> pictures;
   for (int64_t i = 0; i < latents.size(0); ++i) {
     const torch::Tensor one = latents.slice(0, i, i + 1);
     const bool whole = tile <= 0 || (one.size(2) <= tile && one.size(3) <= tile);
     const torch::Tensor decoded =
-        whole ? model.decode(one).to(torch::kFloat) : decode_in_tiles(model, one, tile);
+        whole ? decode(one) : decode_in_tiles(decode, one, tile, model.options.autoencoder.factor());
     pictures.push_back((decoded / 2 + 0.5).clamp(0, 1));
   }
   return torch::cat(pictures);
@@ -228,14 +237,15 @@ double PictureMemory::peak() const {
 }
 
 PictureMemory picture_memory(const LdmImpl& model, int64_t pictures, const PictureOptions& options,
-                             int64_t tile) {
+                             int64_t tile, double fused_share) {
   constexpr double kFloatBytes = 4;
   const AutoencoderOptions& autoencoder = model.options.autoencoder;
   const UNetOptions& unet = model.options.unet;
   const auto pixels = static_cast<double>(options.height * options.width);
   const auto factor = static_cast<double>(autoencoder.factor());
   PictureMemory memory;
-  memory.weights = module_bytes(*model.unet) + module_bytes(*model.vae) + module_bytes(*model.text_encoder);
+  const double painting = module_bytes(*model.unet) + module_bytes(*model.vae);
+  memory.weights = painting * (1 + fused_share) + module_bytes(*model.text_encoder);
   // The finest level holds its skips, and a block's input, norm, and both sides of the gated product (8 widths).
   const double cells = pixels / (factor * factor),
                rows = static_cast<double>(pictures) * (options.guidance_scale > 1 ? 2 : 1);

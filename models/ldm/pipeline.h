@@ -6,6 +6,7 @@
 
 #include <torch/types.h>
 
+#include "models/ldm/fused_ldm.h"
 #include "models/ldm/ldm.h"
 
 namespace zoo {
@@ -48,24 +49,26 @@ using OnPictureStep = std::function<bool(const PictureStep&)>;
 ///
 /// Throws UsageError for sizes that are no multiples of the factor, naming the nearest that are, and as make_sampler;
 /// Error for tensors of other shapes, and a UNet of 9 channels without a mask.
+/// `fused` runs the denoiser in the model's place.
 torch::Tensor make_latents(LdmImpl& model, const PictureRequest& request, const PictureOptions& options,
-                           const OnPictureStep& on_step = {});
+                           const OnPictureStep& on_step = {}, FusedLdm* fused = nullptr);
 
 /// Pictures [B,3,H,W] in 0…1 of latents, one at a time. `tile` > 0: in squares of `tile` latents that overlap by a
 /// quarter and are blended there, so that memory does not grow with the picture; colours may drift a little between
-/// tiles, whose norms see only themselves.
-torch::Tensor decode_pictures(LdmImpl& model, const torch::Tensor& latents, int64_t tile = 0);
+/// tiles, whose norms see only themselves. `fused` runs the decoder in the model's place.
+torch::Tensor decode_pictures(LdmImpl& model, const torch::Tensor& latents, int64_t tile = 0,
+                              FusedLdm* fused = nullptr);
 
 /// Throws UsageError naming the nearest multiples of `factor` where height or width is none.
 void check_picture_size(int64_t height, int64_t width, int64_t factor);
 
 /// Bytes that making B pictures needs at its peak, weights included: an estimate from the widest maps of UNet and
-/// decoder.
+/// decoder. `fused_share`: of their weights' bytes, what a FusedLdm keeps beside them; 0 without one.
 struct PictureMemory {
   double weights = 0, denoiser = 0, decoder = 0;
   double peak() const;
 };
 PictureMemory picture_memory(const LdmImpl& model, int64_t pictures, const PictureOptions& options,
-                             int64_t tile);
+                             int64_t tile, double fused_share = 0);
 
 }  // namespace zoo

@@ -65,7 +65,16 @@ TraceSpec encoder_spec(const Ldm& ldm) {
   return spec;
 }
 
-TraceSpec decoder_spec(const Ldm& ldm) {
+}  // namespace
+
+std::vector<std::pair<std::string, TraceSpec>> ldm_trace_specs(const Ldm& ldm) {
+  return {{"text_encoder", text_spec(ldm)},
+          {"unet", unet_spec(ldm)},
+          {"vae_encoder", encoder_spec(ldm)},
+          {"vae_decoder", decoder_trace_spec(ldm)}};
+}
+
+TraceSpec decoder_trace_spec(const Ldm& ldm) {
   Autoencoder vae = ldm->vae;
   TraceSpec spec;
   spec.module = vae.ptr();
@@ -79,13 +88,31 @@ TraceSpec decoder_spec(const Ldm& ldm) {
   return spec;
 }
 
-}  // namespace
+std::vector<torch::Tensor> denoiser_inputs(const torch::Tensor& latents, const torch::Tensor& timesteps,
+                                           const UNetContext& context) {
+  Tensors inputs = {latents, timesteps};
+  for (const auto& [keys, values] : context.keys_values) {
+    inputs.push_back(keys);
+    inputs.push_back(values);
+  }
+  return inputs;
+}
 
-std::vector<std::pair<std::string, TraceSpec>> ldm_trace_specs(const Ldm& ldm) {
-  return {{"text_encoder", text_spec(ldm)},
-          {"unet", unet_spec(ldm)},
-          {"vae_encoder", encoder_spec(ldm)},
-          {"vae_decoder", decoder_spec(ldm)}};
+TraceSpec denoiser_trace_spec(const Ldm& ldm) {
+  TraceSpec spec = unet_spec(ldm);
+  UNet unet = ldm->unet;
+  spec.forward = [unet](const Tensors& inputs) mutable {
+    UNetContext context;
+    for (size_t i = 2; i + 1 < inputs.size(); i += 2)
+      context.keys_values.emplace_back(inputs[i], inputs[i + 1]);
+    return Tensors{unet->forward_with(inputs[0], inputs[1], context)};
+  };
+  spec.example = [unet, states_example = spec.example](int variant) mutable {
+    const Tensors inputs = states_example(variant);
+    return denoiser_inputs(inputs[0], inputs[1], unet->context(inputs[2]));
+  };
+  spec.inputs = {"latents", "timesteps", "keys and values"};
+  return spec;
 }
 
 }  // namespace zoo

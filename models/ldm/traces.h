@@ -16,4 +16,12 @@ namespace zoo {
 /// before Examples are small and differ in size and batch; latents also where no level halves evenly.
 std::vector<std::pair<std::string, TraceSpec>> ldm_trace_specs(const Ldm& ldm);
 
+/// The UNet as a sampler calls it, which has each cross-attention's keys and values already (UNetImpl::forward_with):
+/// latents, timesteps, then their keys and values in turn -> prediction.
+TraceSpec denoiser_trace_spec(const Ldm& ldm);
+std::vector<torch::Tensor> denoiser_inputs(const torch::Tensor& latents, const torch::Tensor& timesteps,
+                                           const UNetContext& context);
+/// The autoencoder's decoder, as in the file vae_decoder.
+TraceSpec decoder_trace_spec(const Ldm& ldm);
+
 }  // namespace zoo

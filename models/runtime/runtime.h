@@ -10,6 +10,9 @@ namespace zoo {
 
 struct RuntimeOptions {
   std::string precision = "fp32";  ///< fp32 | bf16
+  /// Small inputs whose outputs are compared with the live module's, once, in place of the first of each size: for
+  /// models whose pass takes seconds or gigabytes. Empty: none.
+  std::vector<torch::Tensor> probe;
 };
 
 /// Runs a model for inference on the CPU, as a fused program (see lower()) with its memory kept between runs.
@@ -31,9 +34,12 @@ class Runtime {
 
  private:
   std::vector<torch::Tensor> attempt(const std::vector<torch::Tensor>& inputs);
+  /// Whether inputs like these were compared already, or will not be.
+  bool trusts(const std::vector<torch::Tensor>& inputs) const;
   void fall_back(const std::string& reason);
 
   TraceSpec spec_;
+  std::vector<torch::Tensor> probe_;
   std::string precision_, fallback_;
   bool fused_ = true;
   std::unique_ptr<Program> program_;

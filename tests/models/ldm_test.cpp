@@ -8,7 +8,9 @@
 #include "core/text.h"
 #include "models/export/torchscript.h"
 #include "models/ldm/config.h"
+#include "models/ldm/fused_ldm.h"
 #include "models/ldm/lora.h"
+#include "models/ldm/pipeline.h"
 #include "models/ldm/traces.h"
 #include "models/ldm/weights.h"
 #include "models/weights/weights_follow.h"
@@ -224,6 +226,30 @@ TEST(LdmLora, MergedWeightsDoWhatAdaptersDid) {
   EXPECT_GT((run() - before).abs().max().item<double>(), 1e-2);
   load_adapters(*ldm, read_lora(file, *ldm));
   EXPECT_TRUE(torch::allclose(run(), before, 1e-3, 1e-4));
+}
+
+TEST(FusedLdm, MakesThePicturesOfTheLiveNetworks) {
+  Ldm ldm = random_ldm(small_ldm());
+  ldm->eval();
+  ldm->set_scaling_factor(0.7);
+  FusedLdm fused(ldm, "fp32");
+  for (const int64_t height : {32, 48}) {
+    PictureRequest request;
+    request.prompts = torch::randint(50, {2, 9}, torch::kLong);
+    request.negatives = torch::randint(50, {1, 9}, torch::kLong);
+    PictureOptions options;
+    options.steps = 3;
+    options.height = height;
+    options.width = 64;
+    const torch::Tensor live = make_latents(*ldm, request, options),
+                        found = make_latents(*ldm, request, options, {}, &fused);
+    EXPECT_LT((found - live).abs().max().item<double>(), 1e-3 * live.abs().max().item<double>());
+    for (const int64_t tile : {0, 4}) {
+      const torch::Tensor pictures = decode_pictures(*ldm, live, tile);
+      EXPECT_LT((decode_pictures(*ldm, live, tile, &fused) - pictures).abs().max().item<double>(), 1e-3);
+    }
+  }
+  EXPECT_EQ(fused.fallback(), "");
 }
 
 TEST(LdmLora, FilesThatAreNoneAreNamed) {

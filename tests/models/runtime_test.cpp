@@ -212,6 +212,42 @@ TEST(Runtime, FallsBackToTheLiveModelWhereTheTraceDoesNotHold) {
   EXPECT_THAT(runtime.fallback(), HasSubstr("output 0 of the fused fp32 program differs by"));
 }
 
+TEST(Runtime, ComparesAProbeInPlaceOfLargeInputs) {
+  torch::nn::Linear linear(4, 4);
+  TraceSpec spec;
+  spec.module = linear.ptr();
+  int64_t rows = 0;  // that the live module met
+  spec.forward = [linear, &rows](const Tensors& inputs) mutable {
+    rows += inputs[0].size(0);
+    return Tensors{linear(inputs[0])};
+  };
+  RuntimeOptions options;
+  options.probe = {torch::randn({3, 4})};
+  Runtime runtime(spec, options);
+  const torch::NoGradGuard no_grad;
+  const torch::Tensor large = torch::randn({500, 4});
+  EXPECT_LE((runtime.run({large})[0] - linear(large)).abs().max().item<double>(), 1e-6);
+  EXPECT_EQ(rows, 500 + 3) << "traced with the inputs, compared with the probe";
+  runtime.run({torch::randn({700, 4})});
+  EXPECT_EQ(rows, 500 + 3);
+}
+
+TEST(Runtime, FallsBackWhereTheProbeDiffers) {
+  torch::nn::Linear linear(4, 4);
+  TraceSpec spec;
+  spec.module = linear.ptr();
+  spec.forward = [linear](const Tensors& inputs) mutable {
+    return Tensors{linear(inputs[0]) * static_cast<double>(inputs[0].size(0))};  // the trace keeps the size
+  };
+  RuntimeOptions options;
+  options.probe = {torch::randn({3, 4})};
+  Runtime runtime(spec, options);
+  const torch::NoGradGuard no_grad;
+  const torch::Tensor x = torch::randn({2, 4});
+  EXPECT_LE((runtime.run({x})[0] - linear(x) * 2).abs().max().item<double>(), 1e-6);
+  EXPECT_THAT(runtime.fallback(), HasSubstr("output 0 of the fused fp32 program differs by"));
+}
+
 TEST(RuntimeKernels, MaxPoolOfBfloat16EqualsTorch) {
   torch::manual_seed(1);
   torch::Tensor x = torch::randn({2, 64, 13, 10}).to(torch::kBFloat16);
