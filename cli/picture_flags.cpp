@@ -31,14 +31,25 @@ int64_t count_of(const std::string& flag, const std::string& text, int64_t fallb
 struct DryParts {
   ClipTokenizer tokenizer;
   SchedulerOptions scheduler;
+  int64_t tokens = 0;  ///< that the text encoder takes
   Json eval = Json::object();
+
+  std::vector<int64_t> ids(const std::string& prompt) const { return tokenizer.encode(prompt, tokens); }
 };
+
+/// What the text encoder's configuration says; CLIP's where it is not there.
+int64_t tokens_of_folder(const std::string& folder) {
+  const std::string path = join_path(folder, "text_encoder/config.json");
+  const Json text = file_exists(path) ? read_json(path) : Json::object();
+  const Json& inner = text.contains("text_config") ? text.at("text_config") : text;
+  return inner.value("max_position_embeddings", ClipTextOptions().max_position_embeddings);
+}
 
 DryParts parts_of_folder(const std::string& folder) {
   const std::string scheduler = join_path(folder, "scheduler/scheduler_config.json");
   if (!file_exists(scheduler)) throw Error(folder + ": has no scheduler/scheduler_config.json");
   return {ClipTokenizer::from_folder(join_path(folder, "tokenizer")),
-          scheduler_from_diffusers(read_json(scheduler), scheduler)};
+          scheduler_from_diffusers(read_json(scheduler), scheduler), tokens_of_folder(folder)};
 }
 
 /// zoo's own weights; nothing of a tensor is touched.
@@ -49,11 +60,12 @@ DryParts parts_of_weights(const std::string& path) {
     throw Error(path +
                 ": keeps no tokenizer and configuration, expected a diffusers folder or weights of zoo");
   const Json config = Json::parse(stored->second, nullptr, false);
-  const Json::json_pointer key("/model/scheduler");
-  if (!config.is_object() || !config.contains(key))
-    throw Error(path + ": its zoo.config has no model.scheduler");
+  const Json::json_pointer key("/model/scheduler"), tokens("/model/text_encoder/max_position_embeddings");
+  if (!config.is_object() || !config.contains(key) || !config.contains(tokens))
+    throw Error(path + ": its zoo.config has no model.scheduler or model.text_encoder");
   return {ClipTokenizer::from_json(Json::parse(tokenizer->second, nullptr, false)),
-          config.at(key).get<SchedulerOptions>(), config.value("eval", Json::object())};
+          config.at(key).get<SchedulerOptions>(), config.at(tokens).get<int64_t>(),
+          config.value("eval", Json::object())};
 }
 
 SchedulerOptions edited_scheduler(const SchedulerOptions& scheduler, const ConfigFlags& configuration) {
@@ -178,7 +190,7 @@ void dry_run_pictures(const PredictFlags& flags, const ConfigFlags& configuratio
   const auto sampler = make_sampler(options.sampler, scheduler, options.steps,
                                     flags.pictures.init_image.empty() ? 1 : options.strength);
   std::vector<std::vector<int64_t>> ids;
-  for (const std::string& prompt : read_prompts(flags.inputs)) ids.push_back(parts.tokenizer.encode(prompt));
+  for (const std::string& prompt : read_prompts(flags.inputs)) ids.push_back(parts.ids(prompt));
   Json document = {{"command", "predict"},
                    {"model", nullptr},
                    {"data", nullptr},
@@ -186,7 +198,7 @@ void dry_run_pictures(const PredictFlags& flags, const ConfigFlags& configuratio
                    {"sampler", options.sampler},
                    {"steps", options.steps},
                    {"token_ids", ids.size() == 1 ? Json(ids.front()) : Json(ids)},
-                   {"negative_token_ids", parts.tokenizer.encode(flags.pictures.negative_prompt)},
+                   {"negative_token_ids", parts.ids(flags.pictures.negative_prompt)},
                    {"timesteps", sampler->timesteps()},
                    {"sigmas", sampler->sigmas().empty() ? Json(nullptr) : Json(sampler->sigmas())},
                    {"start_factor", sampler->start_factor()}};

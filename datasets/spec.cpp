@@ -129,7 +129,7 @@ const std::vector<DataKind>& data_kinds() {
        true,
        "generation",
        "drawings with sentences that tell shape, colour and place, made by code",
-       {"size", "train", "val", "pairs", "seed"}},
+       {"size", "train", "val", "held_out", "seed"}},
       {"captions",
        false,
        "generation",

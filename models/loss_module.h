@@ -30,7 +30,8 @@ class LossModule : public torch::nn::Module {
   /// Those that hold the optimiser's state for them, in the order of own_weights: saved in checkpoints alone.
   virtual std::vector<std::string> own_state() const { return {}; }
 
-  /// Gradients of own weights that the backward passes since the last step left.
+  /// Gradients of own weights that the backward passes since the last step left. Of weights that every process has
+  /// whole the trainer makes them their means, in place.
   virtual std::vector<torch::Tensor> own_gradients() { return {}; }
   /// One step of SGD with these values, gradients times `gradient_scale`.
   virtual void step(double lr, double weight_decay, double momentum, double gradient_scale) {

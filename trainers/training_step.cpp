@@ -150,7 +150,10 @@ StepResult TrainingStep::run(const std::vector<std::unique_ptr<Batch>>& batches,
     result.samples += batch->size() * (group_ == nullptr ? 1 : group_->count());
   }
   const torch::NoGradGuard no_grad;
-  if (group_ != nullptr) average(result.terms);
+  if (group_ != nullptr) {
+    average(result.terms);
+    average_own_gradients();
+  }
   std::vector<torch::Tensor> scalars;
   for (const LossTerms& loss : result.terms) scalars.push_back(loss.total.to(torch::kDouble));
   scalars.push_back(norm().to(torch::kDouble));
@@ -176,16 +179,30 @@ std::vector<torch::Tensor> TrainingStep::gradients() const {
   return all;
 }
 
+/// Whether the loss's own weights, if it has some, are the same in every process.
+bool TrainingStep::own_weights_are_copies() const {
+  return tensors_.shard.names.empty();
+}
+
+void TrainingStep::average_own_gradients() {
+  if (loss_ == nullptr || !own_weights_are_copies()) return;
+  for (torch::Tensor& gradient : loss_->own_gradients()) {
+    group_->sum(gradient);
+    gradient.div_(group_->count());
+  }
+}
+
 /// Of all gradients; with a group of those of every process's rows too.
 torch::Tensor TrainingStep::norm() const {
   if (group_ == nullptr) return gradient_norm(gradients());
-  std::vector<torch::Tensor> cut = gradients_of(cut_);
+  std::vector<torch::Tensor> cut = gradients_of(cut_), copied = gradients_of(copied_);
   if (loss_ != nullptr) {
-    for (torch::Tensor& gradient : loss_->own_gradients()) cut.push_back(std::move(gradient));
+    for (torch::Tensor& gradient : loss_->own_gradients())
+      (own_weights_are_copies() ? copied : cut).push_back(std::move(gradient));
   }
   const torch::Tensor squares = gradient_norm(cut).to(torch::kDouble).square();
   group_->sum(squares);
-  return (gradient_norm(gradients_of(copied_)).to(torch::kDouble).square() + squares).sqrt();
+  return (gradient_norm(copied).to(torch::kDouble).square() + squares).sqrt();
 }
 
 /// Losses and terms become their means over processes.

@@ -57,6 +57,8 @@ class TrainingStep {
   void share_gradients();
   LossTerms backward(const Batch& batch, size_t batches, bool last);
   void average(std::vector<LossTerms>& terms) const;
+  bool own_weights_are_copies() const;
+  void average_own_gradients();
   std::vector<torch::Tensor> gradients() const;
   torch::Tensor norm() const;
   void update(double lr_factor, double gradient_scale);

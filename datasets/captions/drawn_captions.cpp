@@ -41,7 +41,15 @@ std::string with_article(const std::string& words) {
   return (std::string("aeiou").find(words[0]) != std::string::npos ? "an " : "a ") + words;
 }
 
-/// The embedded set `captions[,size=N][,train=N][,val=N][,pairs=split|all][,seed=N]`. Nothing is stored: a record is
+HeldOut held_out_of(const DataSpec& spec) {
+  const std::string name = spec.option("held_out", "sentences");
+  if (name == "sentences") return HeldOut::sentences;
+  if (name == "pairs") return HeldOut::pairs;
+  if (name == "nothing") return HeldOut::nothing;
+  throw UsageError("'" + spec.text + "': held_out=" + name + ", expected sentences, pairs or nothing");
+}
+
+/// The embedded set `captions[,size=N][,train=N][,val=N][,held_out=sentences|pairs|nothing][,seed=N]`. Nothing is stored: a record is
 /// drawn from (seed, split, index) when it is asked for.
 class DrawnCaptions : public CaptionDataset {
  public:
@@ -50,12 +58,8 @@ class DrawnCaptions : public CaptionDataset {
         width_(spec.integer("size", 64, 16, 1024)),
         count_(split == "train" ? spec.integer("train", 12000, 1, 100'000'000)
                                 : spec.integer("val", 480, 1, 100'000'000)),
-        seed_(static_cast<uint64_t>(spec.integer("seed", 0, 0, INT64_MAX))) {
-    const std::string pairs = spec.option("pairs", "split");
-    if (pairs != "split" && pairs != "all")
-      throw UsageError("'" + spec.text + "': pairs=" + pairs + ", expected split or all");
-    pairs_ = pairs == "all" ? DrawnPairs::all : split_ == "train" ? DrawnPairs::seen : DrawnPairs::held_out;
-  }
+        seed_(static_cast<uint64_t>(spec.integer("seed", 0, 0, INT64_MAX))),
+        held_out_(held_out_of(spec)) {}
 
   int64_t size() const override { return count_; }
   std::string name(int64_t record) const override {
@@ -82,13 +86,13 @@ class DrawnCaptions : public CaptionDataset {
   }
   CaptionedDrawing drawing(int64_t record) const {
     RandomStream rng = stream(record, 0);
-    return random_drawing(pairs_, rng);
+    return random_drawing(held_out_, split_ == "val", rng);
   }
 
   std::string split_;
   int64_t width_, count_;
   uint64_t seed_;
-  DrawnPairs pairs_ = DrawnPairs::all;
+  HeldOut held_out_;
 };
 
 }  // namespace
@@ -103,19 +107,21 @@ const std::vector<CaptionTrait>& drawing_traits() {
   return traits;
 }
 
-bool is_held_out(int64_t shape, int64_t color) {
-  return color == shape || color == (shape + kColorCount / 2) % kColorCount;
+bool is_held_out(const CaptionedDrawing& drawing, HeldOut kind) {
+  const int64_t shape = drawing.shape, color = drawing.color;
+  if (kind == HeldOut::pairs) return color == shape || color == (shape + kColorCount / 2) % kColorCount;
+  // Every word, and every pair of words, is met in training.
+  return kind == HeldOut::sentences && (shape + 3 * color + 2 * drawing.place + drawing.large) % 5 == 0;
 }
 
-CaptionedDrawing random_drawing(DrawnPairs pairs, RandomStream& rng) {
+CaptionedDrawing random_drawing(HeldOut kind, bool validation, RandomStream& rng) {
   CaptionedDrawing drawing;
   do {
     drawing.shape = rng.integer(0, kForms - 1);
     drawing.color = rng.integer(0, kColorCount - 1);
-  } while (pairs != DrawnPairs::all &&
-           is_held_out(drawing.shape, drawing.color) != (pairs == DrawnPairs::held_out));
-  drawing.place = rng.integer(0, kPlaceCount - 1);
-  drawing.large = rng.integer(0, 1);
+    drawing.place = rng.integer(0, kPlaceCount - 1);
+    drawing.large = rng.integer(0, 1);
+  } while (kind != HeldOut::nothing && is_held_out(drawing, kind) != validation);
   drawing.ground = rng.integer(0, kGroundCount - 1);
   drawing.x = 0.5 + kOffset * static_cast<double>(drawing.place % 3 - 1) + rng.uniform(-kScatter, kScatter);
   drawing.y = 0.5 + kOffset * static_cast<double>(drawing.place / 3 - 1) + rng.uniform(-kScatter, kScatter);

@@ -26,10 +26,11 @@ struct CaptionedDrawing {
 };
 /// shape and colour, with the words that the sentences use.
 const std::vector<CaptionTrait>& drawing_traits();
-/// A quarter of all pairs of shape and colour: no training picture shows one, all validation pictures do.
-bool is_held_out(int64_t shape, int64_t color);
-enum class DrawnPairs { seen, held_out, all };
-CaptionedDrawing random_drawing(DrawnPairs pairs, RandomStream& rng);
+/// What the split `val` alone shows: a fifth of all sentences that name shape, colour, size and place; a quarter of all
+/// pairs of shape and colour, in any words; or nothing.
+enum class HeldOut { sentences, pairs, nothing };
+bool is_held_out(const CaptionedDrawing& drawing, HeldOut kind);
+CaptionedDrawing random_drawing(HeldOut kind, bool validation, RandomStream& rng);
 cv::Mat paint(const CaptionedDrawing& drawing, int64_t size);
 /// Three different sentences: the first names shape, colour, size and place.
 std::vector<std::string> sentences(const CaptionedDrawing& drawing, RandomStream& rng);

@@ -58,18 +58,25 @@ LdmOptions ldm_tiny() {
   options.unet.cross_attention_dim = 128;
   options.unet.attention_head_dim = {4};
   options.unet.norm_num_groups = 16;
-  options.autoencoder.block_out_channels = {16, 32, 64, 64};
+  options.autoencoder.block_out_channels = {16, 32, 64};
   options.autoencoder.layers_per_block = 1;
   options.autoencoder.norm_num_groups = 8;
   options.autoencoder.mid_block_add_attention = false;
-  options.autoencoder.sample_size = 64;
+  options.autoencoder.sample_size = 32;
   options.autoencoder.scaling_factor = 0;
   options.text_encoder.vocab_size = 0;
   options.text_encoder.hidden_size = 128;
   options.text_encoder.intermediate_size = 512;
   options.text_encoder.num_hidden_layers = 2;
   options.text_encoder.num_attention_heads = 4;
-  options.text_encoder.max_position_embeddings = 32;
+  options.text_encoder.max_position_embeddings = 16;
+  // Of small latents the first steps must be noise alone: what is left of a picture would tell its place, in a training
+  // that should read it in the sentence.
+  options.scheduler.beta_schedule = "linear";
+  options.scheduler.beta_start = 1e-4;
+  options.scheduler.beta_end = 0.02;
+  options.scheduler.rescale_betas_zero_snr = true;
+  options.scheduler.timestep_spacing = "trailing";
   options.scheduler.prediction_type = "v_prediction";
   options.scheduler.sampler = "ddim";
   return options;

@@ -57,8 +57,8 @@ std::string listed_set(const std::string& name, const std::string& line) {
 // The embedded set.
 
 TEST(CaptionsEmbedded, SplitsShareNoPairOfShapeAndColor) {
-  const auto train = open_captions("captions,train=600,val=200"),
-             val = open_captions("captions,train=600,val=200", "val");
+  const auto train = open_captions("captions,train=600,val=200,held_out=pairs"),
+             val = open_captions("captions,train=600,val=200,held_out=pairs", "val");
   std::set<std::vector<int64_t>> seen, held_out;
   for (int64_t i = 0; i < train->size(); ++i) seen.insert(train->traits(i));
   for (int64_t i = 0; i < val->size(); ++i) held_out.insert(val->traits(i));
@@ -76,8 +76,27 @@ TEST(CaptionsEmbedded, SplitsShareNoPairOfShapeAndColor) {
   EXPECT_EQ(val_colors, colors);
 }
 
+TEST(CaptionsEmbedded, ValidationSentencesAreNoneOfTheTraining) {
+  const auto train = open_captions("captions,train=4000"), val = open_captions("captions,val=400", "val");
+  std::set<std::string> seen, held_out;
+  std::set<std::vector<int64_t>> seen_traits, held_out_traits;
+  for (int64_t i = 0; i < train->size(); ++i) {
+    seen.insert(train->captions(i)[0]);
+    seen_traits.insert(train->traits(i));
+  }
+  for (int64_t i = 0; i < val->size(); ++i) {
+    held_out.insert(val->captions(i)[0]);
+    held_out_traits.insert(val->traits(i));
+    EXPECT_EQ(seen.count(val->captions(i)[0]), 0U) << val->captions(i)[0];
+  }
+  EXPECT_GT(seen.size(), 600U) << "four fifths of 864, most of them met";
+  EXPECT_GT(held_out.size(), 120U);
+  EXPECT_EQ(seen_traits.size(), 48U);
+  EXPECT_EQ(held_out_traits.size(), 48U);
+}
+
 TEST(CaptionsEmbedded, SentencesNameWhatIsDrawn) {
-  const auto data = open_captions("captions,train=200,pairs=all");
+  const auto data = open_captions("captions,train=200,held_out=nothing");
   const std::vector<CaptionTrait>& traits = data->trait_list();
   ASSERT_EQ(traits.size(), 2U);
   std::set<std::string> different;
@@ -98,7 +117,7 @@ TEST(CaptionsEmbedded, SentencesNameWhatIsDrawn) {
 /// The pixel in the middle of the drawing has its colour, the corner far from it the ground's; sizes scale.
 TEST(CaptionsEmbedded, DrawingsShowTheirColorAtTheirPlace) {
   RandomStream rng{3};
-  CaptionedDrawing drawing = random_drawing(DrawnPairs::all, rng);
+  CaptionedDrawing drawing = random_drawing(HeldOut::nothing, false, rng);
   drawing.shape = 0;
   drawing.x = drawing.y = 0.3;
   drawing.radius = 0.2;
@@ -126,8 +145,8 @@ TEST(CaptionsEmbedded, RecordsDependOnSeedAndSplitAlone) {
   EXPECT_GT(cv::norm(one->picture(3), other->picture(3)), 0);
   EXPECT_THAT(test::error_of([] { open_captions("captions", "test"); }),
               HasSubstr("no split 'test', expected one of train, val"));
-  EXPECT_THAT(test::error_of([] { open_captions("captions,pairs=none"); }),
-              HasSubstr("pairs=none, expected split or all"));
+  EXPECT_THAT(test::error_of([] { open_captions("captions,held_out=none"); }),
+              HasSubstr("held_out=none, expected sentences, pairs or nothing"));
 }
 
 // Files.

@@ -171,6 +171,36 @@ class SampledByTwo : public FaceLossImpl {
   uint64_t draws_ = 0;
 };
 
+/// A loss with own weights that every process has whole: mean (x·w − y)².
+class OwnCopies : public FaceLossImpl {
+ public:
+  OwnCopies() {
+    weight_ = register_buffer("weight", torch::linspace(-1, 1, kEmbedding));
+    momentum_ = register_buffer("momentum", torch::zeros_like(weight_));
+    weight_.set_requires_grad(true);
+  }
+  std::vector<std::string> own_weights() const override { return {"weight"}; }
+  std::vector<std::string> own_state() const override { return {"momentum"}; }
+  LossTerms forward(const torch::Tensor& x, const torch::Tensor& y) override {
+    return {(x.mv(weight_) - y).square().mean(), {}};
+  }
+  std::vector<torch::Tensor> own_gradients() override { return {weight_.grad()}; }
+  void step(double lr, double /*weight_decay*/, double momentum, double gradient_scale) override {
+    const torch::NoGradGuard no_grad;
+    momentum_.mul_(momentum).add_(weight_.grad(), gradient_scale);
+    weight_.sub_(momentum_, lr);
+  }
+  void release_gradients() override { weight_.mutable_grad().reset(); }
+
+ private:
+  torch::Tensor weight_, momentum_;
+};
+LossCase copies_case() {
+  LossCase one;
+  one.name = "own-copies";
+  return one;
+}
+
 /// Steps of two batches each, with momentum, decay and clipping. Losses, norms, the last embeddings' gradient
 /// (at rank 0 of all), and what the model then has.
 StateDict numbers_of(EmbeddingTask& task, const std::shared_ptr<ProcessGroup>& group) {
@@ -222,6 +252,10 @@ TEST(ProcessGroupRank, DISABLED_Steps) {
     save_safetensors(results_path(std::getenv("ZOO_TEST_FOLDER"), one, group->rank()),
                      numbers_of(task, group));
   }
+  EmbeddingTask task(copies_case());
+  task.face_loss = std::make_shared<OwnCopies>();
+  save_safetensors(results_path(std::getenv("ZOO_TEST_FOLDER"), copies_case(), group->rank()),
+                   numbers_of(task, group));
 }
 
 /// Largest difference over the largest value.
@@ -279,6 +313,12 @@ TEST_F(ProcessGroups, SampledClassesStepAsTheUnionOfTheSamplesInOne) {
     alone.face_loss = std::make_shared<SampledByTwo>();
     expect_like_one(one, alone);
   }
+}
+
+TEST_F(ProcessGroups, OwnWeightsThatAllHaveStepAsInOne) {
+  EmbeddingTask alone(copies_case());
+  alone.face_loss = std::make_shared<OwnCopies>();
+  expect_like_one(copies_case(), alone);
 }
 
 /// The variables of two processes, with some of them changed.

@@ -52,6 +52,7 @@ void DenoiserModelOptions::validate() const {
 
 void DenoiserDataOptions::validate() const {
   require_range("data.caption_dropout", caption_dropout, 0, 1);
+  require_choice("data.latents", latents, {"drawn", "mean"});
   require_count("data.cache_texts", cache_texts, 0, 100'000'000);
 }
 
@@ -230,8 +231,9 @@ LossTerms LdmTask::loss(const Batch& batch, torch::Device device) {
   const auto& captions = dynamic_cast<const CaptionBatch&>(batch);
   model_->vae->eval();
   const torch::Tensor moments = encoded(captions, device);
-  const torch::Tensor draw =
-      torch::randn_like(moments.narrow(1, 0, model_->options.autoencoder.latent_channels));
+  torch::Tensor draw;
+  if (inputs_.latents == "drawn")
+    draw = torch::randn_like(moments.narrow(1, 0, model_->options.autoencoder.latent_channels));
   const torch::Tensor latents = latents_from(moments, draw);
   const torch::Tensor noise = training_noise(latents, loss_.offset_noise);
   const torch::Tensor times =
@@ -353,15 +355,17 @@ std::vector<Preview> LdmTask::previews(int64_t count, torch::Device device) {
   std::vector<std::string> texts;
   for (const int64_t record : spread_records(validation_->size(), shown))
     texts.push_back(validation_->captions(record)[0]);
-  const torch::Tensor pictures = draw(texts, 0, eval_.guidance_scale, device);
   std::vector<CaptionedTile> tiles;
-  for (int64_t i = 0; i < shown; ++i) {
-    CaptionedTile tile;
-    tile.rgb = tensor_picture(pictures[i]);
-    tile.words = texts[static_cast<size_t>(i)];
-    tiles.push_back(tile);
+  for (const double guidance : {eval_.guidance_scale, 1.0}) {
+    const torch::Tensor pictures = draw(texts, 0, guidance, device);
+    for (int64_t i = 0; i < shown; ++i) {
+      CaptionedTile tile;
+      tile.rgb = tensor_picture(pictures[i]);
+      tile.words = guidance > 1 ? texts[static_cast<size_t>(i)] : "without guidance";
+      tiles.push_back(tile);
+    }
   }
-  return {{"samples", caption_sheet(tiles, std::min<int64_t>(8, std::max<int64_t>(4, shown)), "")}};
+  return {{"samples", caption_sheet(tiles, shown, "")}};
 }
 
 TraceSpec LdmTask::trace_spec() {

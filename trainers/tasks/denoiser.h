@@ -45,12 +45,15 @@ struct DenoiserDataOptions {
   /// Encode every training picture once: "memory", or a folder for files that later trainings find again; empty: encode
   /// in every step.
   std::string cache_latents;
+  /// Latents to learn from: drawn (as published) | mean of what the autoencoder says; for one with strong KL, whose
+  /// draws are mostly noise.
+  std::string latents = "drawn";
   int64_t cache_texts =
       2000;  ///< sentences whose states are kept in memory, where the text encoder is not trained
 
   void validate() const;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DenoiserDataOptions, caption_dropout, cache_latents, cache_texts)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DenoiserDataOptions, caption_dropout, cache_latents, latents, cache_texts)
 
 /// Section `loss` of the denoiser: the mean squared error of what it predicts.
 struct DenoiserLossOptions {
