@@ -216,7 +216,8 @@ TEST(LdmDenoiser, ValidationLossDependsOnTheWeightsAlone) {
 TEST(LdmDenoiser, LossIsThatOfThePredictedKind) {
   for (const bool cached : {false, true}) {
     Json config =
-        small_denoiser({"model.autoencoder.scaling_factor=1", "loss.min_snr_gamma=0", "data.batch_size=16",
+        small_denoiser({"model.autoencoder.scaling_factor=1", "model.scheduler.prediction_type=epsilon",
+                        "model.scheduler.rescale_betas_zero_snr=false", "data.batch_size=16",
                         cached ? "data.cache_latents=memory" : "data.cache_latents="});
     const auto task = make_task(config);
     BatchSource& source = task->training_batches();
