@@ -7,7 +7,8 @@ Every round takes each engine in turn: the Python ones in this process, zoo as `
 seconds counts for its round). All get the same pictures without padding and warm up first. The table gives the median
 of the rounds, their range, the ratio to eager fp32 of the same run and the rate of arithmetic; below it the rate that a
 plain 3x3 convolution reaches in the same run. detr-resnet50 is transformers' model, iresnet50 the restatement in
-tests/parity/faces.py, oadtr the one in bench/oadtr.py on a window of features. Sets up nothing: `scripts/bench` installs what it imports.
+tests/parity/faces.py, oadtr the one in bench/oadtr.py on a window of features. A processor without bf16 arithmetic measures fp32 alone.
+Sets up nothing: `scripts/bench` installs what it imports.
 """
 import argparse
 import copy
@@ -79,7 +80,12 @@ def median_of(function, seconds=3.0):
     return statistics.median(times)
 
 
-def pytorch_engines(plain, inputs, skip_compile):
+def has_bf16():
+    with open("/proc/cpuinfo") as info:
+        return any(flag in info.read() for flag in ("avx512_bf16", "amx_bf16"))
+
+
+def pytorch_engines(plain, inputs, skip_compile, bf16):
     pictures = inputs[0].dim() == 4
     layout = torch.channels_last if pictures else torch.contiguous_format
     wide = (inputs[0].contiguous(memory_format=layout), *inputs[1:])
@@ -88,23 +94,24 @@ def pytorch_engines(plain, inputs, skip_compile):
 
     def autocast(model):
         def run():
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 return model(*wide)
 
         return run
 
-    engines = {"PyTorch eager fp32": lambda: plain(*inputs), "PyTorch bf16 channels_last": autocast(last)}
+    precision = "bf16" if bf16 else "fp32"
+    engines = {"PyTorch eager fp32": lambda: plain(*inputs), f"PyTorch {precision} channels_last": autocast(last)}
     if compiled is not None:
-        engines["torch.compile bf16 channels_last"] = autocast(compiled)
+        engines[f"torch.compile {precision} channels_last"] = autocast(compiled)
     return engines
 
 
-def openvino_engines(model, inputs, threads):
+def openvino_engines(model, inputs, threads, bf16):
     import openvino
 
     converted = openvino.convert_model(model, example_input=inputs)
     engines = {}
-    for precision in ("f32", "bf16"):
+    for precision in ("f32", "bf16") if bf16 else ("f32",):
         compiled = openvino.Core().compile_model(
             converted, "CPU", {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads,
                                "PERFORMANCE_HINT": "LATENCY"})
@@ -146,11 +153,12 @@ def main():
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     make, usual_size, _ = MODELS[options.model]
+    bf16 = has_bf16()
     options.size = options.size or usual_size
     with torch.no_grad():
         plain, inputs = make(options.batch, options.size)
-        engines = pytorch_engines(plain.eval(), inputs, options.skip_compile)
-        engines.update(openvino_engines(plain, inputs, options.threads))
+        engines = pytorch_engines(plain.eval(), inputs, options.skip_compile, bf16)
+        engines.update(openvino_engines(plain, inputs, options.threads, bf16))
         convolution = torch.nn.Conv2d(256, 256, 3, padding=1).bfloat16().to(memory_format=torch.channels_last)
         map_ = torch.randn(1, 256, 80, 80).bfloat16().contiguous(memory_format=torch.channels_last)
         engines["(3x3 convolution bf16)"] = lambda: convolution(map_)
@@ -158,7 +166,7 @@ def main():
             for _ in range(3):
                 engine()
         rounds = {name: (lambda e=engine: median_of(timed(e))) for name, engine in engines.items()}
-        for precision in ("fp32", "bf16"):
+        for precision in ("fp32", "bf16") if bf16 else ("fp32",):
             rounds[f"zoo {precision}"] = zoo_engine(options, precision)
         seconds = {name: [] for name in rounds}
         for _ in range(options.rounds):

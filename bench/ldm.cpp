@@ -56,6 +56,7 @@ Json measure(const std::string& part, const std::string& precision, int steps) {
   options.precision = precision;
   for (auto& [name, spec] : ldm_trace_specs(ldm)) {
     if (name != part) continue;
+    options.probe = spec.example(0);
     const int64_t base = peak_bytes();
     Runtime runtime(spec, options);
     const std::vector<torch::Tensor> inputs = part_inputs(part);

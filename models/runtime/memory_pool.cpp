@@ -19,6 +19,9 @@ constexpr size_t kLeastBytes = size_t{64} << 10;  // below, malloc is as good
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kMostFree = size_t{2} << 30;  // bytes kept for later
 constexpr size_t kMostWaste = 4;               // a block may be so many times larger than what is asked for
+/// Blocks from this size on fit more closely, and those that lie free are let go before another one is made: maps of a
+/// gigabyte picture differ in size, and one of each would be kept.
+constexpr size_t kLarge = size_t{128} << 20;
 
 thread_local bool pooling = false;
 
@@ -30,13 +33,15 @@ class Pool {
     const std::lock_guard<std::mutex> lock(mutex_);
     void* block = nullptr;
     const auto fit = free_.lower_bound(size);
-    if (fit != free_.end() && fit->first <= kMostWaste * size) {
+    const size_t most = size < kLarge ? kMostWaste * size : size + size / 4;
+    if (fit != free_.end() && fit->first <= most) {
       block = fit->second;
       in_use_[block] = fit->first;
       free_bytes_ -= fit->first;
       free_.erase(fit);
       return block;
     }
+    if (size >= kLarge) let_large_ones_go();
     const size_t alignment = size >= kHugePage ? kHugePage : 4096;
     if (posix_memalign(&block, alignment, size) != 0) throw std::bad_alloc();
     if (size >= kHugePage) madvise(block, size, MADV_HUGEPAGE);  // a wish: without it all works too
@@ -61,6 +66,13 @@ class Pool {
   }
 
  private:
+  void let_large_ones_go() {
+    for (auto block = free_.lower_bound(kLarge); block != free_.end(); block = free_.erase(block)) {
+      std::free(block->second);
+      free_bytes_ -= block->first;
+    }
+  }
+
   std::mutex mutex_;
   std::multimap<size_t, void*> free_;
   std::unordered_map<void*, size_t> in_use_;

@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include <cmath>
+#include <fstream>
 #include <limits>
 #include <mutex>
 #include <set>
@@ -339,6 +340,22 @@ TEST(RuntimeMemoryPool, BlocksComeBackAndTensorsOutliveTheScope) {
   const torch::Tensor outside = torch::full({kCount}, 4.0F);
   EXPECT_NE(outside.const_data_ptr(), first);
   EXPECT_EQ(survivor.sum().item<float>(), 3.0F * (kCount));
+}
+
+int64_t resident_mib() {
+  int64_t pages = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> pages >> resident;
+  return resident * 4096 / (1 << 20);
+}
+
+TEST(RuntimeMemoryPool, LargeBlocksOfOtherSizesAreLetGo) {
+  const MemoryPoolScope pool;
+  constexpr int64_t kMib = (1 << 20) / 4;
+  torch::full({200 * kMib}, 1.0F);
+  const int64_t before = resident_mib();
+  torch::full({300 * kMib}, 1.0F);
+  torch::full({400 * kMib}, 1.0F);
+  EXPECT_LT(resident_mib() - before, 250) << "the last one in place of the first";
 }
 
 }  // namespace
