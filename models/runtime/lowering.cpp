@@ -370,6 +370,12 @@ class Lowering {
     } else if (is_narrowed_sum(node)) {
       const auto sum = [](Stack& stack) { stack[0] = narrow_sum(stack[0].toTensor(), stack[1].toTensor()); };
       add(node, "add to bf16", sum, {number(node.input(0)), number(node.input(1))}, torch::kBFloat16);
+    } else if (follows_group_norm(node)) {
+      const auto silu = [](Stack& stack) {
+        torch::Tensor x = stack[0].toTensor();
+        torch::silu_(x);
+      };
+      add(node, "silu", silu, {number(node.input(0))}, type(number(node.input(0))));
     } else if (node.kind() == c10::aten::dropout) {
       set(node.output(), number(node.input(0)), type(number(node.input(0))));
     } else if (node.kind() != c10::prim::TupleConstruct) {
@@ -419,6 +425,12 @@ class Lowering {
     };
     const int x = number(node.input(0));
     add(node, node.kind() == c10::aten::prelu ? "prelu" : "batch_norm", kernel, {x}, type(x));
+  }
+
+  /// A SiLU that alone reads what a group norm made, and may write over it.
+  static bool follows_group_norm(const jit::Node& node) {
+    return node.kind() == c10::aten::silu && node.input(0)->node()->kind() == c10::aten::group_norm &&
+           only_user(*node.input(0)->node()) == &node;
   }
 
   /// a + b in float32 that products alone read, in bfloat16.

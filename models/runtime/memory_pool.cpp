@@ -21,7 +21,7 @@ constexpr size_t kMostFree = size_t{2} << 30;  // bytes kept for later
 constexpr size_t kMostWaste = 4;               // a block may be so many times larger than what is asked for
 /// Blocks from this size on fit more closely, and those that lie free are let go before another one is made: maps of a
 /// gigabyte picture differ in size, and one of each would be kept.
-constexpr size_t kLarge = size_t{128} << 20;
+constexpr size_t kLarge = size_t{48} << 20;
 
 thread_local bool pooling = false;
 
