@@ -57,14 +57,15 @@ void check_layout(const std::string& layout) {
   require_choice("--layout", layout, {"zoo", "original", "hf", "hf-timm", "insightface", "diffusers"});
 }
 
-/// NAME.pt, or a NAME-PART.pt for each part of a model that has several.
-Json export_traces(const LoadedModel& loaded, const std::string& output) {
+/// NAME.pt, or a NAME-PART.pt for each part of a model that has several; `files` are those.
+Json export_traces(const LoadedModel& loaded, const std::string& output, std::vector<std::string>& files) {
   double difference = 0;
   int64_t variants = 0;
   for (const auto& [part, methods] : loaded.task->exported_files()) {
     const std::string file = part.empty() ? output : output.substr(0, output.size() - 3) + "-" + part + ".pt";
     difference = std::max(difference, export_torchscript(methods, file, description(loaded, methods)));
     variants = methods.front().variants;
+    files.push_back(file);
   }
   return {{"max_difference", difference}, {"checked_variants", variants}};
 }
@@ -104,18 +105,20 @@ int export_weights(const ExportFlags& flags, const ConfigFlags& configuration) {
   make_folders(parent_folder(flags.output));
   Json document = {
       {"command", "export"}, {"model", loaded.recipe->name}, {"data", nullptr}, {"output", flags.output}};
+  std::vector<std::string> files;
   if (torchscript) {
-    document["metrics"] = export_traces(loaded, flags.output);
+    document["metrics"] = export_traces(loaded, flags.output, files);
   } else {
     const PublishedWeights published = in_layout(loaded, layout);
     write_weights(published, layout, flags.output);
     document["layout"] = layout;
     document["metrics"] = {{"tensors", published.state.tensors.size()}};
+    files = {flags.output};
   }
   if (flags.json) {
     print_json(document);
   } else {
-    print_text("wrote " + flags.output + "\n");
+    for (const std::string& file : files) print_text("wrote " + file + "\n");
   }
   return 0;
 }
