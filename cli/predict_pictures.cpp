@@ -53,8 +53,8 @@ class PictureMaker {
   }
 
   void run() {
-    const int64_t batch = loaded_.config.at("data").at("batch_size").get<int64_t>();
-    tell_memory(std::min(batch, count()));
+    const int64_t batch = batch_size();
+    tell_memory();
     ProgressLine progress("painting");
     for (int64_t begin = 0; begin < count() && !stop_requested(); begin += batch)
       paint(begin, std::min(begin + batch, count()), progress);
@@ -137,19 +137,28 @@ class PictureMaker {
 
   std::string precision() const { return loaded_.config.at("trainer").at("precision").get<std::string>(); }
 
-  /// Fused programs, where there are enough steps to pay for making them.
+  int64_t batch_size() const {
+    return std::min(loaded_.config.at("data").at("batch_size").get<int64_t>(), count());
+  }
+
+  /// Fused programs, where there are enough steps to pay for making them and memory for their weights.
   void choose_engine() {
-    const int64_t batch = loaded_.config.at("data").at("batch_size").get<int64_t>();
-    const int64_t steps = (count() + batch - 1) / batch * options_.steps;
-    if (loaded_.device.is_cpu() && steps >= (precision() == "bf16" ? kStepsToFuseForBf16 : kStepsToFuseFor))
-      fused_ = std::make_unique<FusedLdm>(model_, precision());
+    const int64_t batch = batch_size(), steps = (count() + batch - 1) / batch * options_.steps;
+    if (!loaded_.device.is_cpu() || steps < (precision() == "bf16" ? kStepsToFuseForBf16 : kStepsToFuseFor))
+      return;
+    fused_ = std::make_unique<FusedLdm>(model_, precision());
+    const double free = available_memory();
+    if (free > 0 && memory().peak() > free) fused_.reset();
+  }
+
+  PictureMemory memory() const {
+    const double copies = fused_ == nullptr ? 0 : precision() == "bf16" ? 0.5 : 1;
+    return picture_memory(*model_, batch_size(), options_, latent_output() ? 1 : tile_, copies);
   }
 
   /// Before it is taken.
-  void tell_memory(int64_t pictures) const {
-    const double copies = fused_ == nullptr ? 0 : precision() == "bf16" ? 0.5 : 1;
-    const PictureMemory memory =
-        picture_memory(*model_, pictures, options_, latent_output() ? 1 : tile_, copies);
+  void tell_memory() const {
+    const PictureMemory memory = this->memory();
     log_info(format("memory: about %s for %lldx%lld (weights %s, denoiser %s, decoder %s)",
                     human_bytes(memory.peak()).c_str(), static_cast<long long>(options_.height),
                     static_cast<long long>(options_.width), human_bytes(memory.weights).c_str(),
