@@ -42,7 +42,11 @@ int64_t tokens_of_folder(const std::string& folder) {
   const std::string path = join_path(folder, "text_encoder/config.json");
   const Json text = file_exists(path) ? read_json(path) : Json::object();
   const Json& inner = text.contains("text_config") ? text.at("text_config") : text;
-  return inner.value("max_position_embeddings", ClipTextOptions().max_position_embeddings);
+  const Json tokens = inner.is_object() ? inner.value("max_position_embeddings",
+                                                      Json(ClipTextOptions().max_position_embeddings))
+                                        : Json();
+  if (tokens.is_number_integer() && tokens >= 2) return tokens.get<int64_t>();
+  throw Error(path + ": max_position_embeddings: expected a number of tokens, 2 or more");
 }
 
 DryParts parts_of_folder(const std::string& folder) {

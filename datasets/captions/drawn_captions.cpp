@@ -49,8 +49,8 @@ HeldOut held_out_of(const DataSpec& spec) {
   throw UsageError("'" + spec.text + "': held_out=" + name + ", expected sentences, pairs or nothing");
 }
 
-/// The embedded set `captions[,size=N][,train=N][,val=N][,held_out=sentences|pairs|nothing][,seed=N]`. Nothing is stored: a record is
-/// drawn from (seed, split, index) when it is asked for.
+/// The embedded set `captions[,size=N][,train=N][,val=N][,held_out=sentences|pairs|nothing][,seed=N]`. Nothing is
+/// stored: a record is drawn from (seed, split, index) when it is asked for.
 class DrawnCaptions : public CaptionDataset {
  public:
   DrawnCaptions(const DataSpec& spec, const std::string& split)

@@ -19,8 +19,8 @@ constexpr size_t kLeastBytes = size_t{64} << 10;  // below, malloc is as good
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kMostFree = size_t{2} << 30;  // bytes kept for later
 constexpr size_t kMostWaste = 4;               // a block may be so many times larger than what is asked for
-/// Blocks from this size on fit more closely, and those that lie free are let go before another one is made: maps of a
-/// gigabyte picture differ in size, and one of each would be kept.
+/// Blocks from this size on fit more closely, and free ones are let go before another is made: the maps of a large
+/// picture differ in size from layer to layer, and some of each size would be kept.
 constexpr size_t kLarge = size_t{48} << 20;
 
 thread_local bool pooling = false;
